@@ -1,0 +1,1 @@
+"""labctl: a failover lab of real virtual machines that speaks the Kubernetes API."""

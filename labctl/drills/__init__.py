@@ -1,0 +1,1 @@
+"""Scripted failures, recorded and judged."""

@@ -1,0 +1,1 @@
+"""The wire, shared by every part: resources, codec, selectors, errors, client, informer."""

@@ -1,0 +1,1 @@
+"""The machines: topology, box, providers, certificates, provisioning."""

@@ -1,0 +1,1 @@
+"""SSH to one node (paramiko), always with deadlines. Filled in by the machines work."""
