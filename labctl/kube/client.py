@@ -1,0 +1,277 @@
+"""The API client of every component: pooled TLS connections, deadlines on all of them, failover between servers.
+
+It returns plain documents, or decodes into frozen views where a type is given. Errors are `ApiError`s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+
+from labctl.kube.errors import ApiError, Document, Expired, Unavailable, from_status
+from labctl.kube.kubeconfig import Endpoint, load
+from labctl.kube.resources import Resource
+
+T = TypeVar("T")
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+_CONNECT_S = 3.0
+# A peer that vanished is noticed after 3 + 3 * 1 s of silence, so no watch hangs on a dead connection.
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 6_000),
+]
+
+
+class WatchEvent(msgspec.Struct, frozen=True):
+    """One event of a watch: ADDED, MODIFIED, DELETED or BOOKMARK; `object` is still encoded."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class ListMeta(msgspec.Struct, frozen=True, rename={"resource_version": "resourceVersion", "next_token": "continue"}):
+    """A list's metadata."""
+
+    resource_version: str = ""
+    next_token: str = ""
+
+
+class RawList(msgspec.Struct, frozen=True):
+    """A list whose items are still encoded."""
+
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
+class Client:
+    """Talks to one cluster as one identity. Safe to share between threads."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float = 10.0, user_agent: str = "labctl", pool: int = 8) -> None:
+        self._servers = list(endpoint.servers)
+        self._timeout_s = timeout_s
+        self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
+        if endpoint.token:
+            self._headers["Authorization"] = f"Bearer {endpoint.token}"
+        context = ssl.create_default_context(cafile=endpoint.ca_file or None)
+        if endpoint.cert_file:
+            context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
+        self._http = urllib3.PoolManager(
+            maxsize=pool,
+            ssl_context=context,
+            socket_options=_SOCKET_OPTIONS,
+            retries=False,
+        )
+
+    @classmethod
+    def from_kubeconfig(cls, path: str, **options: Any) -> Client:
+        """A client for the current context of a kubeconfig file."""
+        return cls(load(path), **options)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """One request; the answer's body. Raises the ApiError of its Status, Unavailable where nobody answers."""
+        answer = self._open(
+            method, path, query=query, body=body, content_type=content_type, read_s=timeout_s or self._timeout_s
+        )
+        return bytes(answer.data)
+
+    def get(self, resource: Resource, name: str, namespace: str = "") -> Document:
+        """The object; NotFound where there is none."""
+        return _document(self.request("GET", resource.path(namespace, name)))
+
+    def list(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str = "",
+    ) -> RawList:
+        """Every matching object, still encoded, with the revision they were read at."""
+        query = _selectors(label_selector, field_selector)
+        if resource_version:
+            query["resourceVersion"] = resource_version
+        return msgspec.json.decode(self.request("GET", resource.path(namespace), query=query), type=RawList)
+
+    def create(self, resource: Resource, body: object, namespace: str = "") -> Document:
+        """Create; AlreadyExists where the name is taken."""
+        return _document(self.request("POST", resource.path(namespace), body=body))
+
+    def update(self, resource: Resource, name: str, body: object, namespace: str = "", *, subresource: str = "") -> Document:
+        """Replace the whole object; only for documents read in full."""
+        return _document(self.request("PUT", resource.path(namespace, name, subresource), body=body))
+
+    def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: object,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        kind: str = MERGE_PATCH,
+    ) -> Document:
+        """Patch; put `metadata.resourceVersion` into a merge patch to make it conditional (Conflict otherwise)."""
+        path = resource.path(namespace, name, subresource)
+        return _document(self.request("PATCH", path, body=body, content_type=kind))
+
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        grace_s: int | None = None,
+        propagation: str = "",
+    ) -> None:
+        """Delete, on condition of `uid` and `resource_version` where given; NotFound where it is gone."""
+        options: Document = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        preconditions = {key: value for key, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
+        if preconditions:
+            options["preconditions"] = preconditions
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        if propagation:
+            options["propagationPolicy"] = propagation
+        self.request("DELETE", resource.path(namespace, name), body=options)
+
+    def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
+        """POST to a subresource: binding, eviction, token."""
+        return _document(self.request("POST", resource.path(namespace, name, subresource), body=body))
+
+    @contextlib.contextmanager
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout_s: int = 300,
+    ) -> Iterator[Iterator[WatchEvent]]:
+        """Events after `resource_version`, bookmarks among them, until the server ends the watch after `timeout_s`.
+
+        Leaving the block closes the connection. Expired: list again. A dead peer is noticed by TCP keepalive.
+        """
+        query = _selectors(label_selector, field_selector) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_s),
+        }
+        answer = self._open("GET", resource.path(namespace), query=query, read_s=timeout_s + 10.0, stream=True)
+        try:
+            yield _events(answer)
+        finally:
+            answer.close()
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        read_s: float,
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = self._headers | ({"Content-Type": content_type} if data is not None else {})
+        target = f"{path}?{urlencode(query)}" if query else path
+        timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_s)
+        failure: Exception | None = None
+        for server in list(self._servers):
+            try:
+                answer = self._http.request(
+                    method, server + target, body=data, headers=headers, timeout=timeout, preload_content=not stream
+                )
+            except urllib3.exceptions.HTTPError as error:
+                failure = error
+                self._rotate(server)
+                if method != "GET" and not _never_sent(error):
+                    break  # the request may have taken effect: the caller decides
+                continue
+            if answer.status >= 400:
+                raise _error_of(answer)
+            return answer
+        raise Unavailable(f"{method} {path}: the API server does not answer: {failure}") from failure
+
+    def _rotate(self, server: str) -> None:
+        """Try the others first next time."""
+        if self._servers[0] == server:
+            self._servers = [*self._servers[1:], server]
+
+
+def _never_sent(error: Exception) -> bool:
+    return isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
+
+
+def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    pairs = (("labelSelector", label_selector), ("fieldSelector", field_selector))
+    return {key: value for key, value in pairs if value}
+
+
+def _document(body: bytes) -> Document:
+    found = msgspec.json.decode(body)
+    assert isinstance(found, dict)
+    return found
+
+
+def _error_of(answer: urllib3.BaseHTTPResponse) -> ApiError:
+    try:
+        status = msgspec.json.decode(answer.data)
+    except (msgspec.DecodeError, urllib3.exceptions.HTTPError):
+        status = {}
+    finally:
+        answer.release_conn()
+    return from_status(answer.status, status if isinstance(status, dict) else {})
+
+
+def _events(answer: urllib3.BaseHTTPResponse) -> Iterator[WatchEvent]:
+    pending = b""
+    try:
+        for chunk in answer.stream(amt=None, decode_content=True):
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                if line:
+                    yield _event(line)
+    except urllib3.exceptions.HTTPError as error:
+        raise Unavailable(f"the watch broke: {error}") from error
+
+
+def _event(line: bytes) -> WatchEvent:
+    event = msgspec.json.decode(line, type=WatchEvent)
+    if event.type == "ERROR":
+        status: dict[str, Any] = msgspec.json.decode(event.object)
+        if status.get("code") == Expired.code:
+            raise Expired(str(status.get("message", "too old resource version")))
+        raise from_status(int(status.get("code") or 500), status)
+    return event

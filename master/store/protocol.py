@@ -1,0 +1,124 @@
+"""The store: a revisioned map with compare-and-swap and watches, as etcd defines it. Keys are strings, values bytes.
+
+Every write raises one revision counter that spans all keys. Source: etcd's API guarantees (KV, Watch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from labctl.runtime.errors import LabError
+
+
+class StoreError(LabError):
+    """The store failed or cannot be reached; the effect of a write is unknown."""
+
+    retryable = True
+
+
+class KeyExists(LabError):
+    """`create` found the key taken."""
+
+
+class RevisionMismatch(LabError):
+    """The key is gone, or no longer at the revision the write was conditioned on; `current` is what stands there."""
+
+    def __init__(self, message: str, current: Entry | None) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class Compacted(LabError):
+    """The revision asked for is older than the history kept; `oldest` is the first one that can be asked for."""
+
+    def __init__(self, message: str, oldest: int) -> None:
+        super().__init__(message)
+        self.oldest = oldest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key as it stands at `revision`, its last write."""
+
+    key: str
+    value: bytes
+    revision: int
+    created_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list, all of it read at `revision`. `next_after` is "" on the last page."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+    remaining: int
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write seen by a watch. `value` is None for a delete; `previous` None for a create, or where compacted away."""
+
+    key: str
+    revision: int
+    value: bytes | None
+    previous: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Everything up to `revision` has been delivered."""
+
+    revision: int
+
+
+class Store(Protocol):
+    """See the module. Every call has a deadline of its own and raises StoreError where it passes."""
+
+    def get(self, key: str) -> tuple[Entry | None, int]:
+        """The entry (None if absent) and the store's revision when it was read; linearizable."""
+        ...
+
+    def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
+        """Entries under `prefix` in key order, beyond key `after`, at `revision` (0: now); raises Compacted."""
+        ...
+
+    def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
+        """Write a key that must not exist; the new revision. Raises KeyExists. `ttl_s` > 0: it vanishes by itself."""
+        ...
+
+    def update(self, key: str, value: bytes, *, expected: int) -> int:
+        """Replace a key that must stand at revision `expected`; the new revision. Raises RevisionMismatch."""
+        ...
+
+    def delete(self, key: str, *, expected: int) -> int:
+        """Delete a key that must stand at revision `expected`; the revision of the delete. Raises RevisionMismatch."""
+        ...
+
+    def watch(self, prefix: str, *, after: int) -> AbstractContextManager[Iterator[Change | Progress]]:
+        """Every change under `prefix` with a revision above `after`, in order, once each, with no gap.
+
+        Progress comes about every second while nothing changes, and on `request_progress`. The iterator raises
+        Compacted or, once reconnecting fails for a while, StoreError: the caller starts again after its last revision.
+        """
+        ...
+
+    def request_progress(self) -> None:
+        """Make every watch tell its Progress soon."""
+        ...
+
+    def revision(self) -> int:
+        """The store's current revision; linearizable."""
+        ...
+
+    def compact(self, revision: int) -> None:
+        """Forget the history below `revision`."""
+        ...
+
+    def close(self) -> None:
+        """End the watches and connections."""
+        ...
