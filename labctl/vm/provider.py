@@ -47,6 +47,7 @@ class Site:
     topology: Topology
     state_dir: Path  # .labctl/<lab>, mode 0700
     ssh_public_key: str  # one line, to be accepted for root on every machine
+    cache_dir: Path = Path("/var/cache/labctl")  # built boxes and root file systems, shared by all labs
 
 
 Progress = Callable[[str, str], None]  # (machine name or "", what happened)
