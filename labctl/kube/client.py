@@ -61,7 +61,9 @@ class RawList(msgspec.Struct, frozen=True):
 class Client:
     """Talks to one cluster as one identity. Safe to share between threads."""
 
-    def __init__(self, endpoint: Endpoint, *, timeout_s: float = 10.0, user_agent: str = "labctl", pool: int = 8) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, timeout_s: float = 10.0, user_agent: str = "labctl", pool: int = 8
+    ) -> None:
         self._servers = list(endpoint.servers)
         self._timeout_s = timeout_s
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
@@ -121,7 +123,9 @@ class Client:
         """Create; AlreadyExists where the name is taken."""
         return _document(self.request("POST", resource.path(namespace), body=body))
 
-    def update(self, resource: Resource, name: str, body: object, namespace: str = "", *, subresource: str = "") -> Document:
+    def update(
+        self, resource: Resource, name: str, body: object, namespace: str = "", *, subresource: str = ""
+    ) -> Document:
         """Replace the whole object; only for documents read in full."""
         return _document(self.request("PUT", resource.path(namespace, name, subresource), body=body))
 

@@ -48,8 +48,7 @@ class Informer(Generic[T]):
         field_selector: str = "",
     ) -> None:
         self._client, self._resource, self._on_change = client, resource, on_change
-        self._scope = {"label_selector": label_selector, "field_selector": field_selector}
-        self._namespace = namespace
+        self._namespace, self._label_selector, self._field_selector = namespace, label_selector, field_selector
         self._decoder = msgspec.json.Decoder(view)
         self._items: dict[str, T] = {}
         self._lock = threading.Lock()
@@ -103,7 +102,12 @@ class Informer(Generic[T]):
                 stop.wait_s(backoff.next_s())
 
     def _list(self) -> None:
-        page = self._client.list(self._resource, self._namespace, **self._scope)
+        page = self._client.list(
+            self._resource,
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        )
         items = {_key(raw): self._decoder.decode(raw) for raw in page.items}
         with self._lock:
             self._items = items
@@ -113,7 +117,11 @@ class Informer(Generic[T]):
 
     def _watch(self, stop: Stop, backoff: Backoff) -> None:
         with self._client.watch(
-            self._resource, self._namespace, resource_version=self._revision, **self._scope
+            self._resource,
+            self._namespace,
+            resource_version=self._revision,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
         ) as events:
             for event in events:
                 if stop.is_set():

@@ -17,10 +17,7 @@ def parse(text: str | int | float) -> Decimal:
     """The number a quantity stands for; ValueError where it is not one."""
     match = _FORM.match(str(text).strip()) if not isinstance(text, bool) else None
     if match is None:
-        raise ValueError(
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
+        raise ValueError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
     number, suffix, exponent = match.groups()
     if exponent:
         return Decimal(number).scaleb(int(exponent))

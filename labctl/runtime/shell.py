@@ -81,9 +81,9 @@ class LocalShell:
             ) from error
         output = Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
         if check and output.code != 0:
-            words = (output.stderr.strip() or output.stdout.strip()).splitlines()
+            last_words = (output.stderr.strip() or output.stdout.strip() or "no output").splitlines()[-1]
             raise CommandError(
-                f"{program} exited with {output.code}: {words[-1] if words else 'no output'}",
+                f"{program} exited with {output.code}: {last_words}",
                 code=output.code,
                 stderr=output.stderr,
             )
