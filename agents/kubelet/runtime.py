@@ -175,6 +175,9 @@ class ContainerRuntime(Protocol):
         """Run a command inside; an overrun deadline is code 124."""
         ...
 
-    def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float) -> bool:
-        """Block until one of the containers (id -> pid) dies, or `timeout_s`; True if one did. Costs nothing idle."""
+    def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float, wake_fd: int = -1) -> bool:
+        """Block until one of the containers (id -> pid) dies, or `timeout_s`; True if one did. Costs nothing idle.
+
+        It also returns, with False, as soon as `wake_fd` is readable (left unread): the set of containers changed.
+        """
         ...
