@@ -1,0 +1,290 @@
+"""The lab's certificates, kubeconfigs and SSH key, issued into <state_dir>/pki and <state_dir>/ssh.
+
+Idempotent: what exists and still fits is kept; a certificate whose names changed, whose authority was replaced or which
+nears its end is issued anew. Names and uses are upstream's:
+https://kubernetes.io/docs/setup/best-practices/certificates/
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from labctl.runtime.clock import Clock, SystemClock
+from labctl.runtime.errors import LabError
+from labctl.vm.state import write_atomically
+from labctl.vm.topology import Machine, Topology
+
+_BACKDATED = timedelta(days=1)  # a node's clock may be behind ours
+_AUTHORITY_LIFE = timedelta(days=3650)
+_LEAF_LIFE = timedelta(days=365)
+_RENEW_BEFORE = timedelta(days=30)
+
+_SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A certificate that should exist."""
+
+    path: str  # below pki/, without .crt and .key
+    common_name: str
+    organization: str = ""
+    names: tuple[str, ...] = ()  # DNS names and addresses
+    server: bool = False
+    client: bool = True
+
+    @property
+    def authority(self) -> str:
+        """Which authority signs it: the etcd one below etcd/, else the lab's."""
+        return "etcd/ca" if self.path.startswith("etcd/") else "ca"
+
+
+def leaves(topology: Topology) -> tuple[Leaf, ...]:
+    """Every certificate of a lab. Pure."""
+    masters = topology.masters
+    api_names = (
+        *("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
+        *("localhost", "127.0.0.1", str(IPv4Network(topology.service_cidr)[1])),
+        *(name for master in masters for name in (master.name, master.address)),
+    )
+    return (
+        Leaf("apiserver", "kube-apiserver", names=api_names, server=True, client=False),
+        Leaf("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "kubeadm:cluster-admins"),
+        Leaf("admin", "kubernetes-admin", "system:masters"),
+        Leaf("scheduler", "system:kube-scheduler"),
+        Leaf("controllers", "system:kube-controller-manager"),
+        Leaf("proxy", "system:kube-proxy"),
+        Leaf("etcd/client", "kube-apiserver-etcd-client"),
+        *(leaf for machine in topology.machines for leaf in _node_leaves(machine)),
+    )
+
+
+def _node_leaves(machine: Machine) -> tuple[Leaf, ...]:
+    name, here = machine.name, (machine.name, machine.address)
+    if machine.role == "master":  # etcd's gateway dials etcd itself, with the server certificate
+        local = (*here, "localhost", "127.0.0.1")
+        return (
+            Leaf(f"etcd/server-{name}", name, names=local, server=True),
+            Leaf(f"etcd/peer-{name}", name, names=local, server=True),
+        )
+    return (
+        Leaf(f"node-{name}", f"system:node:{name}", "system:nodes"),
+        Leaf(f"kubelet-{name}", f"system:node:{name}", "system:nodes", names=here, server=True, client=False),
+    )
+
+
+class Pki:
+    """A lab's authorities and what they signed, on disk: private files, replaced in one step."""
+
+    def __init__(self, state_dir: Path, clock: Clock | None = None) -> None:
+        self._dir = state_dir / "pki"
+        self._clock = clock or SystemClock()
+
+    def issue(self, topology: Topology) -> None:
+        """Make whatever is missing or no longer fits."""
+        for authority in ("ca", "etcd/ca"):
+            self._authority(authority, "kubernetes" if authority == "ca" else "etcd-ca")
+        for leaf in leaves(topology):
+            self._leaf(leaf)
+        if not self.path("sa.key").exists():
+            self._write("sa.key", _key_pem(generate_private_key(SECP256R1())))
+
+    def path(self, name: str) -> Path:
+        """Where `name`, e.g. `ca.crt` or `etcd/client.key`, lies."""
+        return self._dir / name
+
+    def pem(self, name: str) -> str:
+        """The content of `name`; LabError where it was never issued."""
+        try:
+            return self.path(name).read_text()
+        except FileNotFoundError as error:
+            raise LabError(f"{self.path(name)} is missing", hint="`labctl up` issues it") from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomically(self.path(name), data)
+
+    def _authority(self, name: str, common_name: str) -> None:
+        if self.path(f"{name}.crt").exists() and self.path(f"{name}.key").exists():
+            return
+        key = generate_private_key(SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = (
+            self._dated(_AUTHORITY_LIFE)
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(identifier, critical=False)
+        )
+        self._write(f"{name}.key", _key_pem(key))  # the certificate last: it says that the pair is whole
+        self._write(f"{name}.crt", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def _leaf(self, leaf: Leaf) -> None:
+        authority = x509.load_pem_x509_certificate(self.pem(f"{leaf.authority}.crt").encode())
+        if self._fits(leaf, authority):
+            return
+        signer = serialization.load_pem_private_key(self.pem(f"{leaf.authority}.key").encode(), password=None)
+        assert isinstance(signer, EllipticCurvePrivateKey)
+        key = generate_private_key(SECP256R1())
+        builder = (
+            self._dated(_LEAF_LIFE)
+            .subject_name(_subject(leaf))
+            .issuer_name(authority.subject)
+            .public_key(key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(_purposes(leaf), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(_signed_by(authority), critical=False)
+        )
+        if leaf.names:
+            builder = builder.add_extension(_alternative_names(leaf), critical=False)
+        self._write(f"{leaf.path}.key", _key_pem(key))
+        self._write(f"{leaf.path}.crt", builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def _dated(self, life: timedelta) -> x509.CertificateBuilder:
+        now = self._clock.now()
+        return (
+            x509.CertificateBuilder()
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATED)
+            .not_valid_after(now + life)
+        )
+
+    def _fits(self, leaf: Leaf, authority: x509.Certificate) -> bool:
+        try:
+            has = x509.load_pem_x509_certificate(self.path(f"{leaf.path}.crt").read_bytes())
+            key = serialization.load_pem_private_key(self.path(f"{leaf.path}.key").read_bytes(), password=None)
+            names = has.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if leaf.names else None
+            purposes = has.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            signed_by = has.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        except (OSError, ValueError, x509.ExtensionNotFound):
+            return False
+        return (
+            has.subject == _subject(leaf)
+            and has.public_key() == key.public_key()
+            and (names is None or names == _alternative_names(leaf))
+            and purposes == _purposes(leaf)
+            and signed_by == _signed_by(authority)
+            and has.not_valid_after_utc - self._clock.now() > _RENEW_BEFORE
+        )
+
+
+def _subject(leaf: Leaf) -> x509.Name:
+    organization = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, leaf.organization)] if leaf.organization else []
+    return x509.Name([*organization, x509.NameAttribute(NameOID.COMMON_NAME, leaf.common_name)])
+
+
+def _purposes(leaf: Leaf) -> x509.ExtendedKeyUsage:
+    return x509.ExtendedKeyUsage([*([_SERVER] if leaf.server else []), *([_CLIENT] if leaf.client else [])])
+
+
+def _alternative_names(leaf: Leaf) -> x509.SubjectAlternativeName:
+    found: list[x509.GeneralName] = []
+    for name in leaf.names:
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    return x509.SubjectAlternativeName(found)
+
+
+def _signed_by(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
+
+
+def kubeconfig(cluster: str, servers: Sequence[str], user: str, credentials: Mapping[str, str]) -> str:
+    """A kubeconfig with one context. `credentials`: `ca`, `cert` and `key`, each PEM text (kept inline) or a path.
+
+    Servers beyond the first go into the cluster's extension `labctl/servers`, which our own clients read.
+    """
+    fields = {"ca": "certificate-authority", "cert": "client-certificate", "key": "client-key"}
+    entries = {}
+    for name, value in credentials.items():
+        inline = value.startswith("-----BEGIN")
+        entries[name] = (
+            {f"{fields[name]}-data": base64.b64encode(value.encode()).decode()} if inline else {fields[name]: value}
+        )
+    more = [{"name": "labctl/servers", "extension": list(servers)}] if len(servers) > 1 else []
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": cluster,
+                "cluster": {"server": servers[0], **entries["ca"], **({"extensions": more} if more else {})},
+            }
+        ],
+        "users": [{"name": user, "user": {**entries["cert"], **entries["key"]}}],
+        "contexts": [{"name": f"{user}@{cluster}", "context": {"cluster": cluster, "user": user}}],
+        "current-context": f"{user}@{cluster}",
+        "preferences": {},
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def admin_kubeconfig(topology: Topology, pki: Pki) -> str:
+    """For this host: everything inline, so that the file can be carried anywhere."""
+    servers = [f"https://{master.address}:6443" for master in topology.masters]
+    credentials = {"ca": pki.pem("ca.crt"), "cert": pki.pem("admin.crt"), "key": pki.pem("admin.key")}
+    return kubeconfig(topology.lab, servers, "kubernetes-admin", credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class SshKey:
+    """The lab's own key: where the private half lies, and the line that machines accept."""
+
+    path: Path
+    public: str
+
+
+def ssh_key(state_dir: Path, lab: str = "") -> SshKey:
+    """The lab's SSH key, made at first use."""
+    path = state_dir / "ssh" / "id_ed25519"
+    if not path.exists():
+        private = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        write_atomically(path, private)
+    key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    public = f"{line} labctl-{lab or state_dir.name}"
+    file = path.with_name("id_ed25519.pub")
+    if not file.exists() or file.read_text() != f"{public}\n":
+        write_atomically(file, f"{public}\n".encode(), mode=0o644)
+    return SshKey(path, public)
