@@ -1,0 +1,5 @@
+"""Commands of the drills."""
+
+from __future__ import annotations
+
+COMMANDS = ()

@@ -1,0 +1,290 @@
+"""One lab as a whole: bring it up in phases that resume, take it down, reach its nodes and its API."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from labctl.config import LabConfig, Settings
+from labctl.kube.client import Client
+from labctl.kube.errors import ApiError
+from labctl.kube.resources import NODES
+from labctl.kube.timing import PROFILES, Profile
+from labctl.runtime.clock import Clock, SystemClock
+from labctl.runtime.discovery import discover
+from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.loop import wait_for
+from labctl.vm import pki, providers, provision, ssh
+from labctl.vm.layout import lay_out
+from labctl.vm.progress import Reporter
+from labctl.vm.provider import Power, Provider, Site
+from labctl.vm.state import LabState, labs
+from labctl.vm.topology import Machine, Topology
+
+_API_S = 120.0  # an emulated master needs most of a minute to import its Python
+_NODES_S = 120.0
+_POWERED = (Power.RUNNING, Power.SUSPENDED)
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine, as its provider and the API see it."""
+
+    name: str
+    role: str
+    address: str
+    power: str
+    ready: str  # the Node's Ready condition: True, False, Unknown; "" where the API does not know the node
+
+
+class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What `labctl status` tells."""
+
+    name: str
+    provider: str
+    profile: str
+    network: str
+    api: str  # "ok", or why it does not answer
+    nodes: tuple[NodeStatus, ...]
+
+
+class Lab:
+    """A lab that exists, or is about to."""
+
+    def __init__(self, settings: Settings, topology: Topology, clock: Clock | None = None) -> None:
+        self.settings, self.topology = settings, topology
+        self.clock = clock or SystemClock()
+        self.state = LabState(settings.state_root, topology.lab)
+        self.provider = provider_named(topology.provider)
+
+    @classmethod
+    def open(cls, settings: Settings, name: str) -> Lab:
+        """The existing lab of that name; UsageError where there is none."""
+        return cls(settings, LabState(settings.state_root, name).topology())
+
+    @classmethod
+    def wanted(cls, settings: Settings, config: LabConfig, default_name: str) -> Lab:
+        """The lab that `config` asks for, built on what exists of it."""
+        state = LabState(settings.state_root, config.name or default_name)
+        existing = state.topology() if state.exists else None
+        topology = lay_out(config.merged(name=state.lab), existing, _networks_in_use(settings.state_root, state.lab))
+        return cls(settings, topology)
+
+    # -- what everyone asks -----------------------------------------------------------------------------------------
+
+    @property
+    def profile(self) -> Profile:
+        """The lab's timers."""
+        return PROFILES[self.topology.profile]
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The admin's kubeconfig."""
+        return self.state.dir / "kubeconfig"
+
+    @cached_property
+    def site(self) -> Site:
+        """The lab as its provider sees it; makes the lab's SSH key where there is none."""
+        return Site(
+            topology=self.topology,
+            state_dir=self.state.dir,
+            ssh_public_key=pki.ensure_ssh_key(self.state.dir),
+            cache_dir=self.settings.cache_dir,
+        )
+
+    @cached_property
+    def client(self) -> Client:
+        """The API, as the lab's admin."""
+        if not self.kubeconfig.exists():
+            raise LabError(f"lab {self.topology.lab!r} has no kubeconfig yet", hint="`labctl up` finishes the lab")
+        return Client.from_kubeconfig(str(self.kubeconfig), user_agent="labctl")
+
+    def machine(self, name: str) -> Machine:
+        """The machine called `name`; UsageError lists those there are."""
+        machine = self.topology.machine(name)
+        if machine is None:
+            known = ", ".join(machine.name for machine in self.topology.machines)
+            raise UsageError(f"lab {self.topology.lab!r} has no node {name!r}", hint=f"its nodes are: {known}")
+        return machine
+
+    def ssh(self, name: str) -> ssh.Connection:
+        """An SSH connection to a node, as root."""
+        return ssh.connect(self.site, self.machine(name))
+
+    # -- up, halt, destroy ------------------------------------------------------------------------------------------
+
+    def up(self, reporter: Reporter, *, provision_again: bool = False) -> None:
+        """Bring the lab to: all machines running, all nodes Ready. Each phase does only what is missing."""
+        with self.state.locked("up"):
+            with reporter.phase("host"):
+                self._check_host()
+            self.state.save_topology(self.topology)
+            with reporter.phase("certificates"):
+                pki.ensure(self.state.dir, self.topology)
+            before = self.provider.power(self.site)
+            with reporter.phase("machines"):
+                self.provider.up(self.site, (), reporter.event)
+            names = [machine.name for machine in self.topology.machines]
+            made = [name for name in names if before.get(name, Power.ABSENT) is Power.ABSENT]
+            fingerprint = self._fingerprint()
+            if made or provision_again or self.state.done().get("provision") != fingerprint:
+                self.state.mark("provision", "")
+                with reporter.phase("provisioning"):
+                    provision.run(self.site, self.settings.project_root, reporter.event)
+                self.state.mark("provision", fingerprint)
+            with reporter.phase("control plane", until_s=_API_S):
+                self.wait_api()
+            with reporter.phase("nodes Ready", until_s=_NODES_S):
+                self.wait_nodes(reporter.event)
+
+    def halt(self, reporter: Reporter) -> None:
+        """Shut every machine down in order; disks and addresses stay."""
+        with self.state.locked("halt"), reporter.phase("halt"):
+            self.provider.halt(self.site, (), reporter.event)
+
+    def destroy(self, reporter: Reporter) -> None:
+        """Leave nothing of the lab."""
+        with self.state.locked("destroy"):
+            with reporter.phase("destroy"):
+                self.provider.destroy(self.site, reporter.event)
+            self.state.forget()
+
+    def wait_api(self, deadline_s: float = _API_S) -> None:
+        """Wait until the API server says it is ready."""
+        wait_for(self._api_ready, what="the API server to be ready", deadline_s=deadline_s, clock=self.clock)
+
+    def wait_nodes(self, event: Callable[[str, str], None] = lambda *_: None, deadline_s: float = _NODES_S) -> None:
+        """Wait until every worker's Node is Ready."""
+        told: set[str] = set()
+
+        def all_ready() -> bool:
+            ready = {name for name, status in self._node_conditions().items() if status == "True"}
+            for name in sorted(ready - told):
+                event(name, "Ready")
+            told.update(ready)
+            return all(worker.name in ready for worker in self.topology.workers)
+
+        wait_for(all_ready, what="all workers to be Ready", deadline_s=deadline_s, clock=self.clock)
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def status(self) -> LabStatus:
+        """What runs and what the API thinks of it; never fails for a lab that is down."""
+        power = self.provider.power(self.site)
+        conditions: Mapping[str, str] = {}
+        api = "ok"
+        try:
+            conditions = self._node_conditions()
+        except LabError as error:
+            api = str(error)
+        return LabStatus(
+            name=self.topology.lab,
+            provider=self.topology.provider,
+            profile=self.topology.profile,
+            network=self.topology.network_cidr,
+            api=api,
+            nodes=tuple(
+                NodeStatus(
+                    name=machine.name,
+                    role=machine.role,
+                    address=machine.address,
+                    power=power.get(machine.name, Power.ABSENT).value,
+                    ready=conditions.get(machine.name, ""),
+                )
+                for machine in self.topology.machines
+            ),
+        )
+
+    def running(self, role: str = "") -> Sequence[Machine]:
+        """The machines that are powered, of one role or all."""
+        power = self.provider.power(self.site)
+        return [
+            machine
+            for machine in self.topology.machines
+            if power.get(machine.name) in _POWERED and role in ("", machine.role)
+        ]
+
+    def _api_ready(self) -> bool:
+        try:
+            return self.client.request("GET", "/readyz", timeout_s=3.0) == b"ok"
+        except ApiError:
+            return False
+
+    def _node_conditions(self) -> dict[str, str]:
+        found = {}
+        for raw in self.client.list(NODES).items:
+            node = msgspec.json.decode(raw, type=_Node)
+            found[node.metadata.name] = next((c.status for c in node.status.conditions if c.type == "Ready"), "")
+        return found
+
+    def _check_host(self) -> None:
+        for problem in self.provider.problems():
+            raise LabError(problem.what, hint=f"{problem.mend}; `labctl doctor` shows everything at once")
+        power = self.provider.power(self.site) if self.state.exists else {}
+        missing = [m for m in self.topology.machines if power.get(m.name) not in _POWERED]
+        needed_mib = sum(machine.memory_mib for machine in missing) if self.provider.name == "vagrant" else 0
+        available_mib = psutil.virtual_memory().available // 2**20
+        if needed_mib > available_mib:
+            raise LabError(
+                f"too little memory: {len(missing)} machines need {needed_mib} MiB, {available_mib} MiB are free",
+                hint="ask for fewer or smaller machines in lab.yaml, or use --provider lxc",
+            )
+
+    def _fingerprint(self) -> str:
+        """Of everything that provisioning turns into a node's configuration."""
+        digest = hashlib.sha256(provision.fingerprint(self.site, self.settings.project_root).encode())
+        digest.update(msgspec.json.encode(self.topology))
+        return digest.hexdigest()
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str
+
+
+class _Status(msgspec.Struct, frozen=True):
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Node(msgspec.Struct, frozen=True):
+    metadata: _Meta
+    status: _Status = _Status()
+
+
+def provider_names() -> tuple[str, ...]:
+    """The providers that people may choose."""
+    return tuple(name for name in _providers() if name != "fake")
+
+
+def provider_named(name: str) -> Provider:
+    """The provider; UsageError lists those there are."""
+    found = _providers().get(name)
+    if found is None:
+        raise UsageError(f"there is no provider {name!r}", hint=f"the providers are: {', '.join(provider_names())}")
+    return found
+
+
+def _providers() -> dict[str, Provider]:
+    return discover(providers, "PROVIDER", Provider)  # type: ignore[type-abstract]
+
+
+def _networks_in_use(state_root: Path, lab: str) -> Iterator[str]:
+    """Networks of this host's devices, and of the other labs here, running or not."""
+    for addresses in psutil.net_if_addrs().values():
+        for address in addresses:
+            if address.family == socket.AF_INET and address.netmask:
+                yield f"{address.address}/{address.netmask}"
+    for other in labs(state_root):
+        if other != lab:
+            with contextlib.suppress(LabError):
+                yield LabState(state_root, other).topology().network_cidr
