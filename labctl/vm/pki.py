@@ -265,26 +265,34 @@ def admin_kubeconfig(topology: Topology, pki: Pki) -> str:
     return kubeconfig(topology.lab, servers, "kubernetes-admin", credentials)
 
 
-@dataclass(frozen=True, slots=True)
-class SshKey:
-    """The lab's own key: where the private half lies, and the line that machines accept."""
+def ensure(state_dir: Path, topology: Topology, clock: Clock | None = None) -> Pki:
+    """Everything a lab needs: certificates, and the admin's kubeconfig at <state_dir>/kubeconfig."""
+    pki = Pki(state_dir, clock)
+    pki.issue(topology)
+    _write_changed(state_dir / "kubeconfig", admin_kubeconfig(topology, pki).encode())
+    return pki
 
-    path: Path
-    public: str
+
+def ssh_key(state_dir: Path) -> Path:
+    """Where the private half of the lab's own SSH key lies."""
+    return state_dir / "ssh" / "id_ed25519"
 
 
-def ssh_key(state_dir: Path, lab: str = "") -> SshKey:
-    """The lab's SSH key, made at first use."""
-    path = state_dir / "ssh" / "id_ed25519"
+def ensure_ssh_key(state_dir: Path) -> str:
+    """Make the lab's SSH key at first use; the line that machines accept for it."""
+    path = ssh_key(state_dir)
     if not path.exists():
         private = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         write_atomically(path, private)
-    key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
-    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    public = f"{line} labctl-{lab or state_dir.name}"
-    file = path.with_name("id_ed25519.pub")
-    if not file.exists() or file.read_text() != f"{public}\n":
-        write_atomically(file, f"{public}\n".encode(), mode=0o644)
-    return SshKey(path, public)
+    key = serialization.load_ssh_private_key(path.read_bytes(), password=None).public_key()
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    public = f"{line} labctl-{state_dir.name}"
+    _write_changed(path.with_name("id_ed25519.pub"), f"{public}\n".encode())
+    return public
+
+
+def _write_changed(path: Path, data: bytes) -> None:
+    if not path.exists() or path.read_bytes() != data:
+        write_atomically(path, data)

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from labctl.config import settings
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
@@ -249,7 +248,7 @@ def _box_rootfs(site: Site, progress: Progress) -> Path:
     """The tree that the box is made of; `box` in lab.yaml may name a directory with one."""
     if site.topology.box:
         return Path(site.topology.box)
-    return box.rootfs(settings().cache_dir, progress)
+    return box.rootfs(site.cache_dir, progress)
 
 
 PROVIDER = LxcProvider()
