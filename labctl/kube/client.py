@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -26,6 +26,10 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 _CONNECT_S = 3.0
+_LIST_S = 30.0
+_READ_BYTES = 1 << 16
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # A peer that vanished is noticed after 3 + 3 * 1 s of silence, so no watch hangs on a dead connection.
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -62,21 +66,23 @@ class Client:
     """Talks to one cluster as one identity. Safe to share between threads."""
 
     def __init__(
-        self, endpoint: Endpoint, *, timeout_s: float = 10.0, user_agent: str = "labctl", pool: int = 8
+        self,
+        endpoint: Endpoint,
+        *,
+        timeout_s: float = 10.0,
+        user_agent: str = "labctl",
+        pool: int = 8,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """`guard` is called before every write and may refuse it by raising: a leader that lost its lease."""
         self._servers = list(endpoint.servers)
+        self._guard = guard
         self._timeout_s = timeout_s
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
         if endpoint.token:
             self._headers["Authorization"] = f"Bearer {endpoint.token}"
-        context = ssl.create_default_context(cafile=endpoint.ca_file or None)
-        if endpoint.cert_file:
-            context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
         self._http = urllib3.PoolManager(
-            maxsize=pool,
-            ssl_context=context,
-            socket_options=_SOCKET_OPTIONS,
-            retries=False,
+            maxsize=pool, ssl_context=_context(endpoint), socket_options=_SOCKET_OPTIONS, retries=False
         )
 
     @classmethod
@@ -93,11 +99,13 @@ class Client:
         body: object = None,
         content_type: str = "application/json",
         timeout_s: float | None = None,
+        accept: str = "application/json",
     ) -> bytes:
         """One request; the answer's body. Raises the ApiError of its Status, Unavailable where nobody answers."""
-        answer = self._open(
-            method, path, query=query, body=body, content_type=content_type, read_s=timeout_s or self._timeout_s
-        )
+        data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = self._headers | {"Accept": accept} | ({"Content-Type": content_type} if data is not None else {})
+        target = f"{path}?{urlencode(query)}" if query else path
+        answer = self._open(method, target, data, headers, read_s=timeout_s or self._timeout_s)
         return bytes(answer.data)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Document:
@@ -112,12 +120,24 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         resource_version: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        metadata_only: bool = False,
     ) -> RawList:
-        """Every matching object, still encoded, with the revision they were read at."""
+        """Matching objects, still encoded, with the revision they were read at.
+
+        With `limit`, at most so many; `metadata.next_token` then asks for the rest. `metadata_only` lets the server
+        leave out the rest of each object.
+        """
         query = _selectors(label_selector, field_selector)
-        if resource_version:
-            query["resourceVersion"] = resource_version
-        return msgspec.json.decode(self.request("GET", resource.path(namespace), query=query), type=RawList)
+        for name, value in (("resourceVersion", resource_version), ("continue", continue_token)):
+            if value:
+                query[name] = value
+        if limit:
+            query["limit"] = str(limit)
+        accept = f"{_METADATA_LIST},application/json" if metadata_only else "application/json"
+        body = self.request("GET", resource.path(namespace), query=query, timeout_s=_LIST_S, accept=accept)
+        return msgspec.json.decode(body, type=RawList)
 
     def create(self, resource: Resource, body: object, namespace: str = "") -> Document:
         """Create; AlreadyExists where the name is taken."""
@@ -153,8 +173,11 @@ class Client:
         resource_version: str = "",
         grace_s: int | None = None,
         propagation: str = "",
-    ) -> None:
-        """Delete, on condition of `uid` and `resource_version` where given; NotFound where it is gone."""
+    ) -> Document:
+        """Delete, on condition of `uid` and `resource_version` where given; NotFound where it is gone.
+
+        The answer is the object while it still stands (it is `deletionTimestamp`ed), else a Status or its last state.
+        """
         options: Document = {"kind": "DeleteOptions", "apiVersion": "v1"}
         preconditions = {key: value for key, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
         if preconditions:
@@ -163,7 +186,7 @@ class Client:
             options["gracePeriodSeconds"] = grace_s
         if propagation:
             options["propagationPolicy"] = propagation
-        self.request("DELETE", resource.path(namespace, name), body=options)
+        return _document(self.request("DELETE", resource.path(namespace, name), body=options))
 
     def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
         """POST to a subresource: binding, eviction, token."""
@@ -179,6 +202,7 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         timeout_s: int = 300,
+        metadata_only: bool = False,
     ) -> Iterator[Iterator[WatchEvent]]:
         """Events after `resource_version`, bookmarks among them, until the server ends the watch after `timeout_s`.
 
@@ -190,7 +214,11 @@ class Client:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_s),
         }
-        answer = self._open("GET", resource.path(namespace), query=query, read_s=timeout_s + 10.0, stream=True)
+        accept = f"{_METADATA},application/json" if metadata_only else "application/json"
+        target = f"{resource.path(namespace)}?{urlencode(query)}"
+        answer = self._open(
+            "GET", target, None, self._headers | {"Accept": accept}, read_s=timeout_s + 10.0, stream=True
+        )
         try:
             yield _events(answer)
         finally:
@@ -199,20 +227,18 @@ class Client:
     def _open(
         self,
         method: str,
-        path: str,
+        target: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
         *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        content_type: str = "application/json",
         read_s: float,
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
-        data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        headers = self._headers | ({"Content-Type": content_type} if data is not None else {})
-        target = f"{path}?{urlencode(query)}" if query else path
+        if method != "GET":
+            self._guard()
         timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_s)
         failure: Exception | None = None
-        for server in list(self._servers):
+        for server in tuple(self._servers):
             try:
                 answer = self._http.request(
                     method, server + target, body=data, headers=headers, timeout=timeout, preload_content=not stream
@@ -223,15 +249,34 @@ class Client:
                 if method != "GET" and not _never_sent(error):
                     break  # the request may have taken effect: the caller decides
                 continue
-            if answer.status >= 400:
-                raise _error_of(answer)
-            return answer
+            if answer.status < 400:
+                return answer
+            failure = error_of(answer)
+            if not isinstance(failure, Unavailable):
+                raise failure
+            self._rotate(server)  # it is up and cannot serve, e.g. without etcd: another may
+            if method != "GET":
+                raise failure
+        if isinstance(failure, ApiError):
+            raise failure
+        path = target.partition("?")[0]
         raise Unavailable(f"{method} {path}: the API server does not answer: {failure}") from failure
 
     def _rotate(self, server: str) -> None:
-        """Try the others first next time."""
-        if self._servers[0] == server:
-            self._servers = [*self._servers[1:], server]
+        """Try the others first next time. Lists are replaced, never changed, so threads need no lock here."""
+        servers = self._servers
+        if servers[0] == server:
+            self._servers = [*servers[1:], server]
+
+
+def _context(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """TLS that trusts the cluster's own authority; None where no server speaks TLS."""
+    if not any(server.startswith("https:") for server in endpoint.servers):
+        return None
+    context = ssl.create_default_context(cafile=endpoint.ca_file or None)
+    if endpoint.cert_file:
+        context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
+    return context
 
 
 def _never_sent(error: Exception) -> bool:
@@ -249,7 +294,8 @@ def _document(body: bytes) -> Document:
     return found
 
 
-def _error_of(answer: urllib3.BaseHTTPResponse) -> ApiError:
+def error_of(answer: urllib3.BaseHTTPResponse) -> ApiError:
+    """The error that an answer with a status of 400 or more stands for."""
     try:
         status = msgspec.json.decode(answer.data)
     except (msgspec.DecodeError, urllib3.exceptions.HTTPError):
@@ -260,14 +306,18 @@ def _error_of(answer: urllib3.BaseHTTPResponse) -> ApiError:
 
 
 def _events(answer: urllib3.BaseHTTPResponse) -> Iterator[WatchEvent]:
-    pending = b""
+    """Decode line by line as bytes arrive: `read1` returns what is there and never waits for a buffer to fill."""
+    pending: list[bytes] = []  # pieces of a line that is not complete yet
     try:
-        for chunk in answer.stream(amt=None, decode_content=True):
-            *lines, pending = (pending + chunk).split(b"\n")
-            for line in lines:
-                if line:
+        while chunk := answer.read1(_READ_BYTES):
+            first, *rest = chunk.split(b"\n")
+            pending.append(first)
+            for piece in rest:
+                line = b"".join(pending)
+                pending = [piece]
+                if line.strip():
                     yield _event(line)
-    except urllib3.exceptions.HTTPError as error:
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise Unavailable(f"the watch broke: {error}") from error
 
 

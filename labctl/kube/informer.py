@@ -1,6 +1,8 @@
 """A local, always current copy of one resource: list, then watch, for ever.
 
-Level-triggered: readers take a frozen snapshot of everything and are woken by any change; no event is handed out.
+Level-triggered: readers take a frozen snapshot of everything and are woken by any change. Who must not look at every
+object each time asks a `Changes` for the keys that moved. The answers to our own writes can be taken in at once
+(`absorb`), so that a reader never plans from a state older than what it wrote itself.
 """
 
 from __future__ import annotations
@@ -9,32 +11,67 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from labctl.kube.client import Client
-from labctl.kube.errors import ApiError, Expired
+from labctl.kube.client import Client, WatchEvent
+from labctl.kube.errors import ApiError, Document, Expired, Unavailable
 from labctl.kube.resources import Resource
+from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.loop import Backoff, Stop
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_PAGE = 500
+_TOMBSTONES = 4_096
+_BRIEF_S = 1.0  # a watch that ends sooner than this, empty, is not opened again at once
+
 
 class _Meta(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     namespace: str = ""
+    uid: str = ""
     resource_version: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 class _Headed(msgspec.Struct, frozen=True):
     metadata: _Meta
 
 
+_HEAD = msgspec.json.Decoder(_Headed)
+
+
+class Changes:
+    """The keys that changed since last asked; of one reader."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: set[str] = set()
+
+    def add(self, key: str) -> None:
+        """Note a change; for the informer."""
+        with self._lock:
+            self._keys.add(key)
+
+    def take(self) -> set[str]:
+        """The keys that changed, came or went since the last call."""
+        with self._lock:
+            taken, self._keys = self._keys, set()
+            return taken
+
+
 class Informer(Generic[T]):
-    """Keeps every object of `resource` as a `view` (a msgspec type, or dict), by `namespace/name` or `name`."""
+    """Keeps every object of `resource` as a `view` (a msgspec type, or dict), by `namespace/name` or `name`.
+
+    An object that does not fit the view is left out, logged once, and named in `unreadable`.
+    """
 
     def __init__(
         self,
@@ -46,14 +83,18 @@ class Informer(Generic[T]):
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        metadata_only: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self._client, self._resource, self._on_change = client, resource, on_change
-        self._namespace, self._label_selector, self._field_selector = namespace, label_selector, field_selector
+        self._labels, self._fields = label_selector, field_selector
+        self._namespace, self._metadata_only = namespace, metadata_only
+        self._clock = clock or SystemClock()
         self._decoder = msgspec.json.Decoder(view)
-        self._items: dict[str, T] = {}
-        self._lock = threading.Lock()
+        self._cache = Cache[T]()
         self._synced = threading.Event()
-        self._revision = ""
+        self._revision = ""  # where the next watch starts; "" to list
+        self.unreadable: dict[str, str] = {}  # key -> why
 
     def start(self, stop: Stop) -> Informer[T]:
         """Follow the API in a thread of its own until `stop`."""
@@ -62,13 +103,28 @@ class Informer(Generic[T]):
 
     def snapshot(self) -> Mapping[str, T]:
         """Everything known now, by key; never changes afterwards."""
-        with self._lock:
-            return MappingProxyType(dict(self._items))
+        return self._cache.snapshot()
 
     def get(self, key: str) -> T | None:
         """One object as known now."""
-        with self._lock:
-            return self._items.get(key)
+        return self._cache.get(key)
+
+    def changes(self) -> Changes:
+        """A new reader's record of changed keys; it starts with all that is known now."""
+        return self._cache.subscribe()
+
+    def absorb(self, document: Document) -> None:
+        """Take in the API's answer to our own write, unless the watch has brought as much or more already."""
+        raw = msgspec.json.encode(document)
+        meta = _HEAD.decode(raw).metadata
+        if meta.resource_version.isdigit() and (value := self._decoded(meta.key, raw)) is not None:
+            self._cache.absorb(meta.key, meta.uid, int(meta.resource_version), value)
+            self._on_change()
+
+    def absorb_gone(self, key: str, uid: str) -> None:
+        """Take in that our own delete removed the object at once."""
+        self._cache.bury(key, uid)
+        self._on_change()
 
     @property
     def synced(self) -> bool:
@@ -77,11 +133,10 @@ class Informer(Generic[T]):
 
     def wait_synced(self, stop: Stop, deadline_s: float = 60.0) -> bool:
         """Wait for the first list; False if `stop` came first or the deadline passed."""
-        waited_s = 0.0
-        while not stop.is_set() and waited_s < deadline_s:
+        end_s = self._clock.monotonic_s() + deadline_s
+        while not stop.is_set() and self._clock.monotonic_s() < end_s:
             if self._synced.wait(0.1):
                 return True
-            waited_s += 0.1
         return self._synced.is_set()
 
     def _run(self, stop: Stop) -> None:
@@ -93,58 +148,185 @@ class Informer(Generic[T]):
                 self._watch(stop, backoff)
             except Expired:
                 self._revision = ""  # our revision is compacted away: list again, now
-            except ApiError as error:
+                stop.wait_s(0.01)
+            except Unavailable as error:  # the revision stays good: go on from it once the server is back
                 _log.warning("%s: %s", self._resource.qualified, error)
                 stop.wait_s(backoff.next_s())
-            except msgspec.MsgspecError as error:
-                _log.error("%s: an object cannot be read: %s", self._resource.qualified, error)
+            except Exception as error:  # an informer that dies in silence would freeze its readers' world
+                known = isinstance(error, (ApiError, msgspec.MsgspecError))
+                _log.warning("%s: %s", self._resource.qualified, error, exc_info=not known)
                 self._revision = ""
                 stop.wait_s(backoff.next_s())
 
     def _list(self) -> None:
-        page = self._client.list(
-            self._resource,
-            self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
-        )
-        items = {_key(raw): self._decoder.decode(raw) for raw in page.items}
-        with self._lock:
-            self._items = items
+        items: dict[str, tuple[str, int, T]] = {}
+        token = ""
+        while True:
+            page = self._client.list(
+                self._resource,
+                self._namespace,
+                label_selector=self._labels,
+                field_selector=self._fields,
+                limit=_PAGE,
+                continue_token=token,
+                metadata_only=self._metadata_only,
+            )
+            for raw in page.items:
+                meta = _HEAD.decode(raw).metadata
+                if (value := self._decoded(meta.key, bytes(raw))) is not None:
+                    items[meta.key] = (meta.uid, _number(meta.resource_version), value)
+            token = page.metadata.next_token
+            if not token:
+                break
+        self._cache.replace(items, _number(page.metadata.resource_version))
         self._revision = page.metadata.resource_version
         self._synced.set()
         self._on_change()
 
     def _watch(self, stop: Stop, backoff: Backoff) -> None:
+        opened_s, any_event = self._clock.monotonic_s(), False
         with self._client.watch(
             self._resource,
             self._namespace,
             resource_version=self._revision,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
+            label_selector=self._labels,
+            field_selector=self._fields,
+            metadata_only=self._metadata_only,
         ) as events:
             for event in events:
                 if stop.is_set():
                     return
-                backoff.reset()
-                meta = msgspec.json.decode(event.object, type=_Headed).metadata
-                self._revision = meta.resource_version
-                if event.type != "BOOKMARK":
-                    self._take(event.type, _key_of(meta), event.object)
+                if not any_event:
+                    backoff.reset()
+                    any_event = True
+                self._take(event)
+        if not any_event and self._clock.monotonic_s() - opened_s < _BRIEF_S:
+            stop.wait_s(backoff.next_s())
 
-    def _take(self, kind: str, key: str, raw: msgspec.Raw) -> None:
-        value = None if kind == "DELETED" else self._decoder.decode(raw)
+    def _take(self, event: WatchEvent) -> None:
+        meta = _HEAD.decode(event.object).metadata
+        revision = _number(meta.resource_version)
+        if event.type == "BOOKMARK":
+            self._cache.reached(revision)
+        else:
+            raw = bytes(event.object)
+            value = None if event.type == "DELETED" else self._decoded(meta.key, raw)
+            self._cache.take(meta.key, meta.uid, revision, value)
+        self._revision = meta.resource_version  # only now: a failure above must see this event again
+        if event.type != "BOOKMARK":
+            self._on_change()
+
+    def _decoded(self, key: str, raw: bytes) -> T | None:
+        try:
+            try:
+                value = self._decoder.decode(raw)
+            except msgspec.ValidationError:  # a null stands for an absent field, as in Go
+                value = self._decoder.decode(msgspec.json.encode(_without_nulls(msgspec.json.decode(raw))))
+        except msgspec.MsgspecError as error:
+            if self.unreadable.get(key) != str(error):
+                _log.error("%s %s cannot be read: %s", self._resource.qualified, key, error)
+            self.unreadable[key] = str(error)
+            return None
+        self.unreadable.pop(key, None)
+        return value
+
+
+class Cache(Generic[T]):
+    """Objects by key with their revisions; never takes a step back. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: dict[str, T] = {}
+        self._heads: dict[str, tuple[str, int]] = {}  # key -> uid, revision
+        self._buried: dict[str, None] = {}  # uids that our own deletes removed before the watch said so
+        self._reached = 0
+        self._readers: list[Changes] = []
+        self._frozen: Mapping[str, T] | None = None
+
+    def snapshot(self) -> Mapping[str, T]:
+        """A copy, made once for all who ask between two changes."""
         with self._lock:
+            if self._frozen is None:
+                self._frozen = MappingProxyType(dict(self._items))
+            return self._frozen
+
+    def get(self, key: str) -> T | None:
+        """One object."""
+        with self._lock:
+            return self._items.get(key)
+
+    def subscribe(self) -> Changes:
+        """See `Informer.changes`."""
+        changes = Changes()
+        with self._lock:
+            for key in self._items:
+                changes.add(key)
+            self._readers.append(changes)
+        return changes
+
+    def replace(self, items: Mapping[str, tuple[str, int, T]], revision: int) -> None:
+        """Take over a list read at `revision`; what we absorbed from later writes stays."""
+        with self._lock:
+            for key in list(self._items):
+                if key not in items and self._heads[key][1] <= revision:
+                    self._put(key, None, "", 0)
+            for key, (uid, at, value) in items.items():
+                if uid not in self._buried and self._heads.get(key, ("", -1))[1] < at:
+                    self._put(key, value, uid, at)
+            listed = {uid for uid, _, _ in items.values()}
+            self._buried = {uid: None for uid in self._buried if uid in listed}
+            self._reached = revision
+
+    def take(self, key: str, uid: str, revision: int, value: T | None) -> None:
+        """One event of the watch; None for a delete."""
+        with self._lock:
+            self._reached = max(self._reached, revision)
             if value is None:
-                self._items.pop(key, None)
-            else:
-                self._items[key] = value
-        self._on_change()
+                self._buried.pop(uid, None)
+            known = self._heads.get(key, ("", -1))
+            if known[1] <= revision and not (value is not None and uid in self._buried):
+                self._put(key, value, uid, revision)
+
+    def reached(self, revision: int) -> None:
+        """A bookmark: everything up to `revision` has been delivered."""
+        with self._lock:
+            self._reached = max(self._reached, revision)
+
+    def absorb(self, key: str, uid: str, revision: int, value: T) -> None:
+        """An object as our own write left it, unless the watch is past it already."""
+        with self._lock:
+            if revision > max(self._reached, self._heads.get(key, ("", -1))[1]) and uid not in self._buried:
+                self._put(key, value, uid, revision)
+
+    def bury(self, key: str, uid: str) -> None:
+        """Our own delete removed `uid` at once."""
+        with self._lock:
+            if self._heads.get(key, ("", 0))[0] == uid:
+                self._put(key, None, "", 0)
+                self._buried[uid] = None
+                while len(self._buried) > _TOMBSTONES:
+                    del self._buried[next(iter(self._buried))]
+
+    def _put(self, key: str, value: T | None, uid: str, revision: int) -> None:
+        if value is None:
+            if self._items.pop(key, None) is None:
+                return
+            del self._heads[key]
+        else:
+            self._items[key] = value
+            self._heads[key] = (uid, revision)
+        self._frozen = None
+        for reader in self._readers:
+            reader.add(key)
 
 
-def _key(raw: msgspec.Raw) -> str:
-    return _key_of(msgspec.json.decode(raw, type=_Headed).metadata)
+def _number(resource_version: str) -> int:
+    return int(resource_version) if resource_version.isdigit() else 0
 
 
-def _key_of(meta: _Meta) -> str:
-    return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, list):
+        return [_without_nulls(entry) for entry in value]
+    return value
