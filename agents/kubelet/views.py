@@ -452,6 +452,8 @@ class PriorContainer(View, frozen=True):
     """What we last told the API of a container."""
 
     name: str = ""
+    ready: bool = False
+    started: bool | None = None
     restart_count: int = 0
     state: dict[str, Any] = {}
     last_state: dict[str, Any] = {}
