@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labctl.runtime.errors import LabError
@@ -56,9 +56,7 @@ def box(cache_dir: Path, progress: Progress, shell: Shell | None = None) -> Path
     """The Vagrant box (node.box); beside it lie the kernel and the initial RAM disk that are in it."""
     shell = shell or LocalShell()
     tree = rootfs(cache_dir, progress, shell)
-    key = key_of(
-        tree.name.encode(), *(_HERE.joinpath(name).read_bytes() for name in ("disk.py", "initrd.py", "init.sh"))
-    )
+    key = key_of(tree.name.encode(), *_contents("disk.py", "initrd.py", "init.sh"))
 
     def build(target: Path) -> None:
         _check()
@@ -75,8 +73,11 @@ def kubectl(cache_dir: Path) -> str | None:
 
 
 def _rootfs_key(nerdctl_version: str) -> str:
-    files = (_HERE / name for name in ("__init__.py", "recipe.py", "customise.sh"))
-    return key_of(nerdctl_version.encode(), *(path.read_bytes() for path in files))
+    return key_of(nerdctl_version.encode(), *_contents("recipe.py", "customise.sh"))
+
+
+def _contents(*names: str) -> Iterator[bytes]:
+    return ((_HERE / name).read_bytes() for name in names)
 
 
 def _check() -> None:
@@ -104,7 +105,7 @@ def _bootstrap(target: Path, program: Path, shell: Shell) -> None:
     except CommandError as error:
         raise LabError(
             f"mmdebstrap could not build the root file system: {_last_words(error)}",
-            hint=f"see whether the host's Debian mirror has {recipe.SUITE}: `mmdebstrap {recipe.SUITE} /dev/null` tells",
+            hint=f"does the host's Debian mirror have {recipe.SUITE}? `mmdebstrap {recipe.SUITE} /dev/null` tells",
         ) from error
 
 

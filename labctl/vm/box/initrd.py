@@ -1,4 +1,4 @@
-"""The initial RAM disk of a node: busybox, four drivers and `init.sh`, packed as a cpio archive. Same tree, same bytes."""
+"""The initial RAM disk of a node: busybox, a few drivers and `init.sh` in a cpio archive. Same tree, same bytes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ pinned module versions in go.mod and go.sum beside this file. The first that wor
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import re
@@ -26,7 +25,7 @@ from labctl.vm.provider import Progress
 
 VERSION = "2.0.3"
 RELEASE_URL = f"https://github.com/containerd/nerdctl/releases/download/v{VERSION}/nerdctl-{VERSION}-linux-amd64.tar.gz"
-# As in the project's SHA256SUMS; also kept by kubernetes-sigs/kubespray, roles/kubespray_defaults/vars/main/checksums.yml.
+# Of the release's archive, as kubernetes-sigs/kubespray keeps it (roles/kubespray_defaults/vars/main/checksums.yml).
 RELEASE_SHA256 = "95ff850688a73eace7453f19e74bf4cc8a1f3e458eeb97ef7a6b74de9825df16"
 
 _FETCH_TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
@@ -73,10 +72,11 @@ def _acquire(folder: Path, progress: Progress, shell: Shell, fetch: Fetch) -> No
     folder.mkdir()
     target = folder / "nerdctl"
     failures = []
-    for title, way in (
-        (f"downloading nerdctl {VERSION}", lambda: from_release(fetch(RELEASE_URL), target)),
-        (f"building nerdctl {VERSION} with Go", lambda: from_source(target, shell)),
-    ):
+    ways: dict[str, Callable[[], None]] = {
+        f"downloading nerdctl {VERSION}": lambda: from_release(fetch(RELEASE_URL), target),
+        f"building nerdctl {VERSION} with Go": lambda: from_source(target, shell),
+    }
+    for title, way in ways.items():
         progress("", title)
         try:
             way()
@@ -128,7 +128,7 @@ def _link_flags() -> str:
 
 def _fetch(url: str) -> bytes:
     """GET with deadlines and no patience: without the Internet the next way is tried within seconds."""
-    with contextlib.closing(urllib3.PoolManager(retries=urllib3.Retry(0, redirect=5))) as pool:
+    with urllib3.PoolManager(retries=urllib3.Retry(0, redirect=5)) as pool:
         try:
             answer = pool.request("GET", url, timeout=_FETCH_TIMEOUT)
         except urllib3.exceptions.HTTPError as error:
