@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -273,9 +274,12 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext | None:
     """TLS that trusts the cluster's own authority; None where no server speaks TLS."""
     if not any(server.startswith("https:") for server in endpoint.servers):
         return None
-    context = ssl.create_default_context(cafile=endpoint.ca_file or None)
-    if endpoint.cert_file:
-        context.load_cert_chain(endpoint.cert_file, endpoint.key_file)
+    context = ssl.create_default_context(cadata=endpoint.ca_pem or None)
+    if endpoint.cert_pem:
+        with tempfile.NamedTemporaryFile("w", prefix="labctl-", suffix=".pem") as file:  # TLS reads from files only
+            file.write(f"{endpoint.cert_pem}\n{endpoint.key_pem}\n")
+            file.flush()
+            context.load_cert_chain(file.name)
     return context
 
 

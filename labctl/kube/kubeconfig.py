@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from labctl.runtime.errors import UsageError
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the API is and who we are there; files are paths."""
+    """Where the API is and who we are there; certificates and key as PEM text."""
 
     servers: tuple[str, ...]  # tried in order, a working one is kept
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    ca_pem: str = ""
+    cert_pem: str = ""
+    key_pem: str = ""
     token: str = ""
     namespace: str = "default"
 
@@ -28,7 +27,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 def load(path: str | Path) -> Endpoint:
     """Read the current context of `path`; UsageError names what is missing.
 
-    Inline data is written to private temporary files, since Python's TLS reads certificates from files.
     `servers` beyond the first come from the cluster's extension `labctl/servers` (a list of URLs).
     """
     try:
@@ -38,17 +36,21 @@ def load(path: str | Path) -> Endpoint:
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"])["user"]
         server = cluster["server"]
+        base = Path(path).parent
+        ca_pem = _pem(cluster, "certificate-authority", base)
+        cert_pem = _pem(user, "client-certificate", base)
+        key_pem = _pem(user, "client-key", base)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", hint="labctl up writes a lab's kubeconfig") from error
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        hint = "labctl up writes a lab's kubeconfig"
+        raise UsageError(f"{error.filename or path}: {error.strerror}", hint=hint) from error
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a usable kubeconfig: {error}") from error
     more = [entry["extension"] for entry in cluster.get("extensions") or () if entry.get("name") == "labctl/servers"]
-    base = Path(path).parent
     return Endpoint(
         servers=tuple(dict.fromkeys([server, *(more[0] if more else ())])),
-        ca_file=_file(cluster, "certificate-authority", base),
-        cert_file=_file(user, "client-certificate", base),
-        key_file=_file(user, "client-key", base),
+        ca_pem=ca_pem,
+        cert_pem=cert_pem,
+        key_pem=key_pem,
         token=user.get("token", ""),
         namespace=context.get("namespace") or "default",
     )
@@ -61,10 +63,9 @@ def _named(config: Mapping[str, Any], section: str, name: str) -> Mapping[str, A
     raise KeyError(f"no {name!r} in {section}")
 
 
-def _file(entry: Mapping[str, Any], field: str, base: Path) -> str:
+def _pem(entry: Mapping[str, Any], field: str, base: Path) -> str:
+    """Inline data, else the file's text, else ""."""
     if data := entry.get(f"{field}-data"):
-        with tempfile.NamedTemporaryFile(prefix="labctl-", suffix=".pem", delete=False) as file:  # mode 0600
-            file.write(base64.b64decode(data))
-            return file.name
+        return base64.b64decode(data, validate=True).decode()
     path = entry.get(field)
-    return str(base / path) if path else ""
+    return (base / path).read_text(encoding="utf-8") if path else ""
