@@ -25,7 +25,9 @@ class Group(click.Group):
         """In the order of a lab's life, not of the alphabet."""
         return list(self.commands)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Add the nearest name to click's error."""
         try:
             return super().resolve_command(ctx, args)

@@ -53,7 +53,8 @@ def up(
     lab = Lab.wanted(settings(), lab_config.check(wish), default_name())
     topology = lab.topology
     reporter = ConsoleReporter()
-    reporter.event("", f"lab [bold]{topology.lab}[/]: {len(topology.masters)} master(s), {len(topology.workers)} worker(s)")
+    sizes = f"{len(topology.masters)} master(s), {len(topology.workers)} worker(s)"
+    reporter.event("", f"lab [bold]{topology.lab}[/]: {sizes}")
     reporter.event("", f"{topology.provider}: {lab.provider.describe()}")
     reporter.event("", f"network {topology.network_cidr}, timers `{topology.profile}`")
     lab.up(reporter, provision_again=provision)
@@ -140,7 +141,7 @@ def image() -> None:
 @name_option
 @click.argument("images_", metavar="IMAGE...", nargs=-1, required=True)
 def image_load(name: str | None, images_: tuple[str, ...]) -> None:
-    """Load docker archives, or images that labctl builds itself (lab.local/web:1, lab.local/busybox:1), on each worker."""
+    """Load docker archives, or images that labctl builds itself (lab.local/web:1), on each worker."""
     lab = open_lab(name)
     archives = {}
     for wanted in images_:

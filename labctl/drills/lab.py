@@ -1,0 +1,90 @@
+"""A lab that labctl made, as the target of drills."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from labctl.config import settings
+from labctl.drills.target import Machine, Reopen, port_answers
+from labctl.kube.client import Client
+from labctl.kube.timing import Profile
+from labctl.runtime.shell import Output
+from labctl.vm.lab import Lab
+from labctl.vm.provider import Power
+
+
+class LabTarget:
+    """See `Target`."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    @property
+    def lab(self) -> str:
+        """See `Target`."""
+        return self._lab.topology.lab
+
+    @property
+    def provider(self) -> str:
+        """See `Target`."""
+        return self._lab.topology.provider
+
+    @property
+    def profile(self) -> Profile:
+        """See `Target`."""
+        return self._lab.profile
+
+    @property
+    def slowness(self) -> float:
+        """See `Target`."""
+        return self._lab.provider.slowness()
+
+    @property
+    def drills_dir(self) -> Path:
+        """See `Target`."""
+        path = self._lab.state.dir / "drills"
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    @property
+    def reopen(self) -> Reopen:
+        """See `Target`."""
+        args = {"state_root": str(self._lab.settings.state_root), "name": self.lab}
+        return Reopen(factory=f"{__name__}:reopened", args=args)
+
+    @property
+    def client(self) -> Client:
+        """See `Target`."""
+        return self._lab.client
+
+    def machines(self) -> Sequence[Machine]:
+        """See `Target`."""
+        return [Machine(name=m.name, role=m.role, address=m.address) for m in self._lab.topology.machines]
+
+    def power(self, name: str) -> Power:
+        """See `Target`."""
+        return self._lab.provider.power(self._lab.site).get(name, Power.ABSENT)
+
+    def power_off(self, name: str) -> None:
+        """See `Target`."""
+        self._lab.provider.power_off(self._lab.site, name)
+
+    def power_on(self, name: str) -> None:
+        """See `Target`."""
+        self._lab.provider.power_on(self._lab.site, name)
+
+    def answers(self, name: str, *, timeout_s: float = 1.0) -> bool:
+        """See `Target`."""
+        return port_answers(self._lab.machine(name).address, timeout_s=timeout_s)
+
+    def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
+        """See `Target`."""
+        with self._lab.ssh(name) as connection:
+            return connection.run(shlex.join(argv), timeout_s=timeout_s, check=False)
+
+
+def reopened(state_root: str, name: str) -> LabTarget:
+    """The same lab in another process; see `Reopen`."""
+    return LabTarget(Lab.open(settings({"LABCTL_STATE_DIR": state_root}), name))

@@ -1,0 +1,142 @@
+"""The whole life of a lab in system containers, as a user lives it. The tests build on each other, in order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.labs import LabUser, eventually, is_ready, pod_key
+
+pytestmark = [pytest.mark.lxc, pytest.mark.timeout(900)]
+
+CHAOS_ROUNDS = 6
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUser]:
+    someone = LabUser(tmp_path_factory.mktemp("lab"), "t-lxc", "lxc")
+    try:
+        someone.up()
+        yield someone
+    finally:
+        someone.labctl("destroy", "--if-exists")
+
+
+def containers(user: LabUser, node: str) -> list[str]:
+    """The running containers of pods on a node: `namespace/pod/container`, counted inside the machine."""
+    form = '{{json .Labels}}'
+    listed = user.labctl("ssh", node, "--", f"nerdctl -n k8s.io ps -q | xargs -r nerdctl -n k8s.io inspect --format '{form.replace('.Labels', '.Config.Labels')}'")
+    found = []
+    for line in listed.stdout.splitlines():
+        labels = json.loads(line)
+        if "io.kubernetes.pod.uid" in labels:
+            found.append(f"{labels['io.kubernetes.pod.name']}/{labels['io.kubernetes.container.name']}")
+    return sorted(found)
+
+
+def test_up_ends_with_every_node_ready_and_says_what_to_type_next(user: LabUser) -> None:
+    again = user.up()
+    assert "provisioning" not in again.stderr  # nothing had to be done
+    assert "labctl kubectl" in again.stdout
+    nodes = user.json("get", "nodes")["items"]
+    assert [node["metadata"]["name"] for node in nodes] == ["worker1", "worker2"]
+    for node in nodes:
+        addresses = {entry["type"]: entry["address"] for entry in node["status"]["addresses"]}
+        assert addresses["InternalIP"] == user.address(node["metadata"]["name"])
+        assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+
+
+def test_a_second_run_of_the_playbooks_changes_nothing(user: LabUser) -> None:
+    again = user.up("--provision")
+    assert "changed" not in again.stderr.replace("changed=0", "")
+
+
+def test_a_deployment_serves_on_every_nodes_port(user: LabUser) -> None:
+    user.deploy_web()
+    assert sum(is_ready(pod) for pod in user.pods()) == 3
+    assert {pod["spec"]["nodeName"] for pod in user.pods()} == {"worker1", "worker2"}
+    for node in ("worker1", "worker2"):
+        assert eventually(lambda node=node: user.fetch(node), f"the NodePort of {node}")  # type: ignore[misc]
+
+
+def test_pods_reach_each_other_and_services(user: LabUser) -> None:
+    pods = user.pods()
+    one = next(pod for pod in pods if pod["spec"]["nodeName"] == "worker1")
+    other = next(pod for pod in pods if pod["spec"]["nodeName"] == "worker2")
+    cluster_ip = user.json("get", "service", "web")["spec"]["clusterIP"]
+    netns = f"$(ip netns list | grep -o '[^ ]*{one['metadata']['uid'].split('-')[0]}[^ ]*')"
+    for target in (f"{other['status']['podIP']}:8080", f"{cluster_ip}:80"):
+        user.labctl("ssh", "worker1", "--", f"ip netns exec {netns} curl -sf -m 5 http://{target}/")
+
+
+def test_ssh_passes_on_the_exit_code(user: LabUser) -> None:
+    assert user.labctl("ssh", "worker1", "--", "exit 7", code=7)
+    assert user.labctl("ssh", "worker1", "--", "hostname").stdout.strip() == "worker1"
+
+
+def test_components_come_back_from_kill_and_nothing_is_doubled_or_lost(user: LabUser) -> None:
+    before = {pod_key(pod) for pod in user.pods()}
+    victims = [
+        ("master1", "labctl-apiserver"), ("master1", "labctl-scheduler"), ("master1", "labctl-controllers"),
+        ("master1", "etcd"), ("worker1", "labctl-kubelet"), ("worker2", "labctl-proxy"),
+    ]  # fmt: skip
+    for number, (node, unit) in enumerate(victims[:CHAOS_ROUNDS]):
+        user.labctl("ssh", node, "--", f"systemctl kill --signal=KILL --kill-whom=main {unit}")
+        replicas = 3 + number % 2
+        eventually(
+            lambda replicas=replicas: user.kubectl("scale", "deployment/web", f"--replicas={replicas}", code=None).code == 0,  # type: ignore[misc]
+            f"the API to take a write after {unit} was killed",
+        )
+        user.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    user.kubectl("scale", "deployment/web", "--replicas=3")
+
+    def settled() -> bool:
+        pods = user.pods()
+        names = sorted(f"{pod['metadata']['name']}/web" for pod in pods)
+        inside = sorted(containers(user, "worker1") + containers(user, "worker2"))
+        return len(pods) == 3 and all(map(is_ready, pods)) and names == inside
+
+    eventually(settled, "three pods, each with exactly one container")
+    assert len(before & {pod_key(pod) for pod in user.pods()}) >= 2  # killing components moved no pod
+
+
+
+
+def test_a_worker_loses_its_power_and_the_drill_passes(user: LabUser, tmp_path: Path) -> None:
+    done = user.labctl("drill", "run", "worker-power-loss", "--report-dir", str(tmp_path), code=None)
+    assert done.code == 0, done.stdout + done.stderr
+    report = json.loads(next(tmp_path.rglob("report.json")).read_text())
+    assert report["verdict"] == "pass"
+    assert (report["drill"], report["provider"], report["profile"]) == ("worker-power-loss", "lxc", "fast")
+    assert set(report["invariants"]) == set("ABCDEF")
+    assert report["measures"]["requests_sent"] > 0
+    assert next(tmp_path.rglob("*.html")).stat().st_size > 10_000
+
+
+def test_halt_and_up_bring_back_the_same_pods_at_the_same_addresses(user: LabUser) -> None:
+    before = {pod_key(pod) for pod in user.pods()}
+    addresses = [user.address(node) for node in ("master1", "worker1", "worker2")]
+    user.labctl("halt")
+    user.up()
+    eventually(lambda: len([p for p in user.pods() if is_ready(p)]) == 3, "three ready pods", 120)
+    assert {pod_key(pod) for pod in user.pods()} == before
+    assert [user.address(node) for node in ("master1", "worker1", "worker2")] == addresses
+    assert eventually(lambda: user.fetch("worker2"), "the NodePort")
+
+
+def test_deleting_the_workload_leaves_no_container(user: LabUser) -> None:
+    user.kubectl("delete", "-f", str(Path(__file__).parents[2] / "examples" / "web.yaml"))
+    eventually(lambda: not user.pods(), "the pods to go")
+    eventually(lambda: not containers(user, "worker1") + containers(user, "worker2"), "the containers to go")
+
+
+def test_destroy_leaves_nothing(user: LabUser) -> None:
+    user.labctl("destroy")
+    assert not (user.home / ".labctl").exists()
+    devices = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    assert "lab-t-lxc" not in devices
+    assert "t-lxc" not in Path("/proc/mounts").read_text()
