@@ -14,9 +14,17 @@ from labctl.runtime.errors import LabError
 
 
 class StoreError(LabError):
-    """The store failed or cannot be reached; the effect of a write is unknown."""
+    """The store failed or cannot be reached; unless it is `Refused`, the effect of a write is unknown."""
 
     retryable = True
+
+
+class Refused(StoreError):
+    """The store answered with an error: the call had no effect. `too_large`: because of the value's size."""
+
+    def __init__(self, message: str, *, too_large: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.too_large = too_large
 
 
 class KeyExists(LabError):
@@ -32,7 +40,7 @@ class RevisionMismatch(LabError):
 
 
 class Compacted(LabError):
-    """The revision asked for is older than the history kept; `oldest` is the first one that can be asked for."""
+    """The revision asked for is older than the history kept; `oldest` is the oldest known to be there still."""
 
     def __init__(self, message: str, oldest: int) -> None:
         super().__init__(message)
@@ -61,7 +69,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write seen by a watch. `value` is None for a delete; `previous` None for a create, or where compacted away."""
+    """One write seen by a watch. `value` is None for a delete; `previous` None for a create, or if compacted away."""
 
     key: str
     revision: int
@@ -102,13 +110,15 @@ class Store(Protocol):
     def watch(self, prefix: str, *, after: int) -> AbstractContextManager[Iterator[Change | Progress]]:
         """Every change under `prefix` with a revision above `after`, in order, once each, with no gap.
 
-        Progress comes about every second while nothing changes, and on `request_progress`. The iterator raises
-        Compacted or, once reconnecting fails for a while, StoreError: the caller starts again after its last revision.
+        Changes that share a revision come together. Progress follows each burst of changes, comes every few seconds
+        while nothing changes, and on `request_progress`. `after` must not be older than the last compaction: Compacted,
+        raised here or by the iterator. Once reconnecting fails for a while the iterator raises StoreError; the caller
+        starts again after its last Progress. Closing the store ends the iteration with StoreError.
         """
         ...
 
-    def request_progress(self) -> None:
-        """Make every watch tell its Progress soon."""
+    def request_progress(self, prefix: str = "", *, revision: int = 0) -> None:
+        """Make every watch whose prefix begins with `prefix` tell its Progress as soon as it has reached `revision`."""
         ...
 
     def revision(self) -> int:
@@ -116,7 +126,7 @@ class Store(Protocol):
         ...
 
     def compact(self, revision: int) -> None:
-        """Forget the history below `revision`."""
+        """Forget the history below `revision`; one that is in the future, or compacted already, changes nothing."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,222 @@
+"""The store in etcd 3.4 and later, over its JSON gateway. One transaction a write; one shared stream for all watches.
+
+With client certificates, etcd's gateway calls etcd with the server's own certificate: that one must be good for
+client authentication too (extended key usage).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from labctl.runtime.clock import Clock
+from master.store.calls import Calls
+from master.store.fanout import Subscription
+from master.store.feed import Feed
+from master.store.gateway import EtcdError, Gateway, Lost, Tls
+from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn
+from master.store.protocol import Change, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
+
+__all__ = ["EtcdStore", "Tls"]
+
+_PAGE = 500  # entries asked for at once where the caller wants them all
+_LEASE_NOT_FOUND = 5
+
+
+class EtcdStore:
+    """See `Store`. `endpoints` are URLs; calls move on to the next one when one fails. Threads may share it."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        clock: Clock,
+        tls: Tls | None = None,
+        deadline_s: float = 10.0,
+        attempt_s: float = 3.0,
+    ) -> None:
+        """`deadline_s` bounds a call, `attempt_s` one endpoint's share of it where there are several."""
+        self._clock = clock
+        self._gateway = Gateway(endpoints, clock=clock, tls=tls, deadline_s=deadline_s, attempt_s=attempt_s)
+        self._calls = Calls(self._gateway)
+        self._leases = _Leases(self._calls, clock)
+        self._lock = threading.Lock()
+        self._feed: Feed | None = None
+        self._begin: int | None = None  # where the next feed begins: the oldest list that no watch has followed up yet
+        self._private: set[Feed] = set()
+        self._closed = False
+
+    def get(self, key: str) -> tuple[Entry | None, int]:
+        """See `Store`."""
+        found = self._calls.range(Range(key.encode()))
+        return (found.kvs[0].entry() if found.kvs else None), found.header.revision
+
+    def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
+        """See `Store`; an unlimited list is read in pages, all at the revision of the first."""
+        end = _end(prefix)
+        kvs: list[KeyValue] = []
+        start = prefix.encode() or b"\x00"
+        if after >= prefix:
+            start = after.encode() + b"\x00"
+        while True:
+            ask = min(_PAGE, limit - len(kvs)) if limit else _PAGE
+            found = self._calls.range(Range(start, end, ask, revision))
+            revision = revision or found.header.revision
+            kvs += found.kvs
+            remaining = found.count - len(found.kvs)
+            if remaining <= 0 or not found.kvs or (limit and len(kvs) >= limit):
+                break
+            start = kvs[-1].key + b"\x00"
+        with self._lock:
+            if self._feed is None:
+                self._begin = min(self._begin or revision, revision)
+        entries = tuple(kv.entry() for kv in kvs)
+        return Page(entries, revision, remaining, entries[-1].key if remaining > 0 else "")
+
+    def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
+        """See `Store`; `ttl_s` may be exceeded a little, for keys share leases."""
+        raw = key.encode()
+        for _ in range(3):
+            lease = self._leases.get(ttl_s) if ttl_s > 0 else 0
+            try:
+                revision, _ = self._write(raw, Operation(request_put=Put(raw, value, lease)), 0)
+            except EtcdError as error:
+                if error.code != _LEASE_NOT_FOUND:
+                    raise
+                self._leases.forget(ttl_s)
+                continue
+            if not revision:
+                raise KeyExists(f"{key} exists")
+            return revision
+        raise Lost(f"{key}: etcd lost the lease again and again")
+
+    def update(self, key: str, value: bytes, *, expected: int) -> int:
+        """See `Store`; a key created with a time to live no longer vanishes by itself."""
+        raw = key.encode()
+        return self._conditional(key, Operation(request_put=Put(raw, value)), expected)
+
+    def delete(self, key: str, *, expected: int) -> int:
+        """See `Store`."""
+        return self._conditional(key, Operation(request_delete_range=DeleteRange(key.encode())), expected)
+
+    def watch(self, prefix: str, *, after: int) -> AbstractContextManager[Iterator[Change | Progress]]:
+        """See `Store`."""
+        with self._lock:
+            if self._closed:
+                raise StoreError("the store was closed")
+            if self._feed is None or self._feed.fanout.error is not None:
+                # The watches of a feed that ended all told Progress up to its last revision: go on from there.
+                reached = self._feed.fanout.revision if self._feed else self._begin
+                self._feed = self._new_feed(min(after, reached or after))
+                self._begin = None
+            if (subscription := self._feed.fanout.subscribe(prefix, after)) is not None:
+                return subscription
+            feed = self._new_feed(after)  # older than the shared window: a stream of its own, until it is closed
+            self._private.add(feed)
+            own = feed.fanout.subscribe(prefix, after)
+        if own is None:
+            raise feed.fanout.error or StoreError("etcd cannot be watched")
+        return _PrivateWatch(self, feed, own)
+
+    def request_progress(self, prefix: str = "", *, revision: int = 0) -> None:
+        """See `Store`."""
+        with self._lock:
+            feeds = [*self._private, *([self._feed] if self._feed else [])]
+        for feed in feeds:
+            feed.fanout.request(prefix, revision)
+
+    def revision(self) -> int:
+        """See `Store`."""
+        return self._calls.revision()
+
+    def compact(self, revision: int) -> None:
+        """See `Store`."""
+        self._calls.compact(revision)
+
+    def close(self) -> None:
+        """See `Store`."""
+        with self._lock:
+            self._closed = True
+            feeds = [*self._private, *([self._feed] if self._feed else [])]
+        for feed in feeds:
+            feed.close()
+        self._gateway.close()
+
+    def _new_feed(self, after: int) -> Feed:
+        return Feed(self._gateway, self._calls, self._clock, after)
+
+    def _release(self, feed: Feed) -> None:
+        feed.close()
+        with self._lock:
+            self._private.discard(feed)
+
+    def _conditional(self, key: str, operation: Operation, expected: int) -> int:
+        revision, current = self._write(key.encode(), operation, expected)
+        if revision:
+            return revision
+        if current is None:
+            raise RevisionMismatch(f"{key} is gone", None)
+        raise RevisionMismatch(f"{key} is at revision {current.revision}, not {expected}", current)
+
+    def _write(self, key: bytes, operation: Operation, expected: int) -> tuple[int, Entry | None]:
+        """One transaction: the new revision, or 0 and what stands there instead.
+
+        A try without an answer may be made again, for the compare lets only one of them through. Where the compare
+        then fails, the earlier try itself may be the reason: Lost.
+        """
+        request = Txn((Compare(key, expected),), (operation,), (Operation(request_range=Range(key)),))
+        outcome, lost = self._calls.txn(request)
+        if outcome.succeeded:
+            return outcome.header.revision, None
+        if lost:
+            raise Lost(f"{key.decode()}: etcd gave no answer in time; the write may have happened")
+        return 0, outcome.current()
+
+
+class _PrivateWatch:
+    """A watch with a stream of its own, ended together."""
+
+    def __init__(self, store: EtcdStore, feed: Feed, subscription: Subscription) -> None:
+        self._store, self._feed, self._subscription = store, feed, subscription
+
+    def __enter__(self) -> Iterator[Change | Progress]:
+        return self._subscription
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._subscription.close()
+        self._store._release(self._feed)
+
+
+class _Leases:
+    """One lease for all keys of a time to live that are created within a while, as upstream shares them for Events."""
+
+    def __init__(self, calls: Calls, clock: Clock) -> None:
+        self._calls, self._clock = calls, clock
+        self._current: dict[int, tuple[int, float, int]] = {}  # by ttl: lease, shared until, keys still to take
+        self._lock = threading.Lock()
+
+    def get(self, ttl_s: int) -> int:
+        """A lease that lasts `ttl_s` from now on, and up to a twentieth (at most a minute) longer."""
+        with self._lock:
+            now_s = self._clock.monotonic_s()
+            lease, until_s, left = self._current.get(ttl_s, (0, now_s, 0))
+            if now_s >= until_s or left <= 0:
+                share_s = max(1, min(60, ttl_s // 20))
+                lease, until_s, left = self._calls.grant(ttl_s + share_s), now_s + share_s, 1000
+            self._current[ttl_s] = (lease, until_s, left - 1)
+            return lease
+
+    def forget(self, ttl_s: int) -> None:
+        """etcd no longer knows the lease: take a new one next time."""
+        with self._lock:
+            self._current.pop(ttl_s, None)
+
+
+def _end(prefix: str) -> bytes:
+    """The first key after all that begin with `prefix`, for etcd's ranges."""
+    raw = prefix.encode().rstrip(b"\xff")
+    return raw[:-1] + bytes((raw[-1] + 1,)) if raw else b"\x00"

@@ -1,0 +1,288 @@
+"""etcd's JSON gateway over HTTP/1.1: pooled keep-alive connections, deadlines, several endpoints, one streaming watch.
+
+It speaks just the HTTP that etcd's gateway speaks, on plain sockets, so that gevent can drive it. Measured against a
+pooled urllib3, 1 KiB compare-and-swap on one connection: 0.47 ms and 0.04 ms of CPU here, 0.75 ms and 0.26 ms there;
+on an emulated machine the CPU is what counts. It knows nothing of keys and revisions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+
+from labctl.runtime.clock import Clock
+from labctl.runtime.loop import Backoff
+from master.store.http1 import Body, read_head
+from master.store.protocol import Refused, StoreError
+
+_ESTABLISHED = b"\x01"  # tcp(7), TCP_INFO: the first byte is the connection's state
+_RECEIVE_BYTES = 256 * 1024
+_IDLE_CONNECTIONS, _CONCURRENT_CALLS = 32, 128
+_CONNECT_S = 3.0
+
+
+class Lost(StoreError):
+    """The request may have reached etcd, but no answer came back."""
+
+
+class EtcdError(Refused):
+    """etcd answered with an error; `code` is gRPC's, `text` etcd's. The request had no effect."""
+
+    def __init__(self, text: str, code: int) -> None:
+        hint = "free or defragment etcd's space, then disarm its alarm" if "space exceeded" in text else ""
+        super().__init__(f"etcd: {text}", too_large="too large" in text or "larger than max" in text, hint=hint)
+        self.code, self.text = code, text
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files for mutual TLS with etcd: its CA, our client certificate and key (PEM)."""
+
+    ca_file: str
+    cert_file: str
+    key_file: str
+
+    def context(self) -> ssl.SSLContext:
+        """A client context that verifies the server's certificate and name, and shows ours."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+
+class Connection:
+    """One HTTP/1.1 connection to one endpoint; used by one thread at a time."""
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        host = parts.hostname or ""
+        self._host = parts.netloc.encode()
+        plain = socket.create_connection((host, parts.port or 2379), timeout=timeout_s)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3)):
+                plain.setsockopt(socket.IPPROTO_TCP, option, value)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000)
+            self._socket = tls.wrap_socket(plain, server_hostname=host) if tls else plain
+        except BaseException:
+            plain.close()
+            raise
+
+    def usable(self) -> bool:
+        """Whether the peer has not hung up on this idle connection, as far as the kernel knows."""
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except OSError:
+            return False
+        return bytes(info) == _ESTABLISHED
+
+    def send(self, path: str, body: bytes, timeout_s: float) -> None:
+        """POST `body`; the answer is still to be read."""
+        self._socket.settimeout(timeout_s)
+        head = b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        self._socket.sendall(head % (path.encode(), self._host, len(body)) + body)
+
+    def receive(self, timeout_s: float) -> bytes:
+        """The next bytes; raises EOFError once the peer has hung up, TimeoutError after `timeout_s`."""
+        self._socket.settimeout(max(0.001, timeout_s))
+        if data := self._socket.recv(_RECEIVE_BYTES):
+            return data
+        raise EOFError("etcd closed the connection")
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+
+class Stream:
+    """An answer without end, one JSON document a line."""
+
+    def __init__(self, connection: Connection, body: Body, rest: bytes) -> None:
+        self._connection, self._body, self._rest = connection, body, rest
+        self._line: list[bytes] = []
+        self.url = connection.url
+
+    def lines(self, timeout_s: float) -> list[bytes]:
+        """The lines that came since, maybe none; [] after `timeout_s` of silence. StoreError when the stream ended."""
+        if self._body.complete and not self._rest:
+            raise StoreError(f"etcd at {self.url} ended the watch")
+        try:
+            data = self._rest or self._connection.receive(timeout_s)
+        except TimeoutError:
+            return []
+        except (OSError, EOFError, ValueError) as error:
+            raise StoreError(f"etcd at {self.url}: the watch was cut: {error}") from error
+        self._rest = b""
+        *complete, begun = self._body.feed(data).split(b"\n")
+        if complete:
+            complete[0] = b"".join([*self._line, complete[0]])
+            self._line = []
+        self._line.append(begun)
+        return [line for line in complete if line]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+class _Failure(msgspec.Struct):
+    """The gateway's error document, in etcd 3.4's and 3.5's form."""
+
+    message: str = ""
+    error: str = ""
+    code: int = 2
+
+
+class Gateway:
+    """The endpoints of one etcd cluster. Calls go to the endpoint that answered last; failures move on to the next."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        clock: Clock,
+        tls: Tls | None = None,
+        deadline_s: float = 10.0,
+        attempt_s: float = 3.0,
+    ) -> None:
+        assert endpoints
+        self._endpoints, self._clock = tuple(url.rstrip("/") for url in endpoints), clock
+        self._tls = tls.context() if tls else None
+        self.deadline_s = deadline_s
+        self._attempt_s = attempt_s if len(endpoints) > 1 else deadline_s
+        self._preferred = 0
+        self._idle: list[Connection] = []
+        self._slots = threading.Semaphore(_CONCURRENT_CALLS)
+        self._closed = False
+
+    def call(self, path: str, body: bytes, *, deadline_s: float = 0.0) -> tuple[bytes, bool]:
+        """POST until an endpoint answers; the answer, and whether an earlier try of this call may have taken effect.
+
+        The request must bear being repeated: a read, or a write whose compare lets at most one try through.
+        Raises EtcdError on a definite one, Lost when the deadline passes.
+        """
+        end_s = self._clock.monotonic_s() + (deadline_s or self.deadline_s)
+        backoff = Backoff(base_s=0.05, cap_s=0.5)
+        lost, tries = False, 0
+        failed: StoreError
+        while True:
+            left_s = end_s - self._clock.monotonic_s()
+            index = self._preferred
+            try:
+                return self._attempt(index, path, body, min(left_s, self._attempt_s)), lost
+            except Lost as error:
+                lost, failed = True, error
+            except ConnectionError as error:
+                failed = StoreError(f"etcd at {self._endpoints[index]} cannot be reached: {error}")
+            self._move_on(index)
+            tries += 1
+            pause_s = backoff.next_s() if tries >= len(self._endpoints) else 0.0
+            if self._closed or self._clock.monotonic_s() + pause_s >= end_s:
+                failed.hint = "is etcd running? see `labctl logs NODE etcd`"
+                raise failed
+            self._clock.sleep_s(pause_s)
+
+    def stream(self, path: str, body: bytes) -> Stream:
+        """POST and keep reading; raises StoreError."""
+        index = self._preferred
+        url = self._endpoints[index]
+        connection: Connection | None = None
+        try:
+            connection = Connection(url, self._tls, _CONNECT_S)
+            connection.send(path, body, self._attempt_s)
+            status, answer, rest = read_head(lambda: connection.receive(self._attempt_s))
+            if status != 200:
+                raise StoreError(f"etcd at {url} refused the watch: HTTP {status}")
+            return Stream(connection, answer, rest)
+        except (OSError, EOFError, ValueError, StoreError) as error:
+            if connection is not None:
+                connection.close()
+            self._move_on(index)
+            raise error if isinstance(error, StoreError) else StoreError(f"etcd at {url}: {error}") from error
+
+    def avoid(self, url: str) -> None:
+        """Prefer another endpoint than `url`, which stopped telling the news."""
+        if url == self._endpoints[self._preferred]:
+            self._move_on(self._preferred)
+
+    def close(self) -> None:
+        """Hang up; calls under way end by themselves."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _move_on(self, failed: int) -> None:
+        """Prefer the next endpoint, unless another caller has moved on already."""
+        if self._preferred == failed and len(self._endpoints) > 1:
+            self._preferred = (failed + 1) % len(self._endpoints)
+
+    def _attempt(self, index: int, path: str, body: bytes, timeout_s: float) -> bytes:
+        """One try; ConnectionError if nothing was sent, Lost if its effect is unknown, EtcdError on a definite one."""
+        end_s = self._clock.monotonic_s() + timeout_s
+        if timeout_s <= 0 or not self._slots.acquire(timeout=timeout_s):
+            raise ConnectionError("too many calls at once")
+        try:
+            connection = self._connect(self._endpoints[index], timeout_s)
+            try:
+                connection.send(path, body, max(0.001, end_s - self._clock.monotonic_s()))
+                status, answer = self._receive(connection, end_s)
+            except (OSError, EOFError, ValueError) as error:
+                connection.close()
+                raise Lost(f"etcd at {connection.url} did not answer {path}: {error or 'no answer'}") from error
+        finally:
+            self._slots.release()
+        if self._closed or len(self._idle) >= _IDLE_CONNECTIONS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        if status == 200:
+            return answer
+        raise _failure(status, answer)
+
+    def _connect(self, url: str, timeout_s: float) -> Connection:
+        """An idle connection that is still up, or a new one; ConnectionError."""
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                connection = self._idle.pop()
+                if connection.url == url and connection.usable():
+                    return connection
+                connection.close()
+        try:
+            return Connection(url, self._tls, min(timeout_s, _CONNECT_S))
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+
+    def _receive(self, connection: Connection, end_s: float) -> tuple[int, bytes]:
+        """One whole answer: its HTTP status and body."""
+
+        def more() -> bytes:
+            return connection.receive(end_s - self._clock.monotonic_s())
+
+        status, body, data = read_head(more)
+        parts = [body.feed(data)]
+        while not body.complete:
+            parts.append(body.feed(more()))
+        return status, b"".join(parts)
+
+
+# gRPC: cancelled, unknown, deadline exceeded, aborted, internal, unavailable, data loss.
+_TRANSIENT = frozenset({1, 2, 4, 10, 13, 14, 15})
+
+
+def _failure(status: int, answer: bytes) -> StoreError:
+    """What an error answer means: EtcdError, or Lost where etcd itself cannot tell."""
+    try:
+        failure = msgspec.json.decode(answer, type=_Failure)
+    except msgspec.DecodeError:
+        failure = _Failure(message=answer[:200].decode(errors="replace"))
+    text = failure.message or failure.error or f"HTTP {status}"
+    return Lost(f"etcd: {text}") if failure.code in _TRANSIENT else EtcdError(text, failure.code)
