@@ -23,6 +23,7 @@ from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.loop import wait_for
 from labctl.vm import pki, providers, provision, ssh
 from labctl.vm.layout import lay_out
+from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
 from labctl.vm.provider import Power, Provider, Site
 from labctl.vm.state import LabState, labs
@@ -30,6 +31,7 @@ from labctl.vm.topology import Machine, Topology
 
 _API_S = 120.0  # an emulated master needs most of a minute to import its Python
 _NODES_S = 120.0
+_LOAD_S = 120.0
 _POWERED = (Power.RUNNING, Power.SUSPENDED)
 
 
@@ -126,7 +128,7 @@ class Lab:
                 self._check_host()
             self.state.save_topology(self.topology)
             with reporter.phase("certificates"):
-                pki.ensure(self.state.dir, self.topology)
+                pki.ensure(self.state.dir, self.topology, self.clock)
             before = self.provider.power(self.site)
             with reporter.phase("machines"):
                 self.provider.up(self.site, (), reporter.event)
@@ -171,6 +173,38 @@ class Lab:
             return all(worker.name in ready for worker in self.topology.workers)
 
         wait_for(all_ready, what="all workers to be Ready", deadline_s=deadline_s, clock=self.clock)
+
+    # -- snapshots and images ---------------------------------------------------------------------------------------
+
+    def snapshot_save(self, snapshot: str, reporter: Reporter) -> None:
+        """Keep the lab as it is now."""
+        with self.state.locked("snapshot save"), reporter.phase(f"save {snapshot}"):
+            self.provider.snapshot_save(self.site, snapshot)
+
+    def snapshot_restore(self, snapshot: str, reporter: Reporter) -> None:
+        """Bring the lab back to `snapshot`; returns when the API answers and all nodes are Ready."""
+        if snapshot not in self.provider.snapshot_list(self.site):
+            known = ", ".join(self.provider.snapshot_list(self.site)) or "none"
+            raise UsageError(f"there is no snapshot {snapshot!r}", hint=f"there are: {known}")
+        with self.state.locked("snapshot restore"):
+            with reporter.phase(f"restore {snapshot}"):
+                self.provider.snapshot_restore(self.site, snapshot)
+            with reporter.phase("control plane", until_s=_API_S):
+                self.wait_api()
+            with reporter.phase("nodes Ready", until_s=_NODES_S):
+                self.wait_nodes(reporter.event)
+
+    def load_image(self, archive: bytes, machines: Sequence[Machine], event: Callable[[str, str], None]) -> None:
+        """Import a docker archive on each machine, into the namespace that the kubelet uses."""
+
+        def load(machine: Machine) -> None:
+            path = f"/var/tmp/labctl-image-{hashlib.sha256(archive).hexdigest()[:12]}.tar"
+            with self.ssh(machine.name) as connection:
+                connection.put(path, archive)
+                connection.run(f"nerdctl -n k8s.io load -q -i {path} && rm {path}", timeout_s=_LOAD_S)
+            event(machine.name, "loaded")
+
+        each(machines, load)
 
     # -- state ------------------------------------------------------------------------------------------------------
 

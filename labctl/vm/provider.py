@@ -67,6 +67,10 @@ class Provider(Protocol):
         """One line for people: what will run the machines here and why, e.g. QEMU emulation because KVM is unusable."""
         ...
 
+    def slowness(self) -> float:
+        """How much longer a machine's work takes here than on this host's own processor; 1 but for emulation."""
+        ...
+
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:
         """Make what is absent and start what is off, in parallel; return when each machine's sshd answers."""
         ...

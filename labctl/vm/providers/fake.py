@@ -36,6 +36,10 @@ class FakeProvider:
         """See `Provider`."""
         return "machines in memory only: nothing can be reached or run on them"
 
+    def slowness(self) -> float:
+        """See `Provider`."""
+        return 1.0
+
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:
         """See `Provider`."""
         for name in self._names(site, names):

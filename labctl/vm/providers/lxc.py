@@ -70,6 +70,10 @@ class LxcProvider:
             "snapshots keep disks, not memory"
         )
 
+    def slowness(self) -> float:
+        """See `Provider`."""
+        return 1.0
+
     # -- the lab ----------------------------------------------------------------------------------------------------
 
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:
