@@ -28,8 +28,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUser]:
 
 def containers(user: LabUser, node: str) -> list[str]:
     """The running containers of pods on a node: `namespace/pod/container`, counted inside the machine."""
-    form = '{{json .Labels}}'
-    listed = user.labctl("ssh", node, "--", f"nerdctl -n k8s.io ps -q | xargs -r nerdctl -n k8s.io inspect --format '{form.replace('.Labels', '.Config.Labels')}'")
+    inspect = "nerdctl -n k8s.io inspect --format '{{json .Config.Labels}}'"
+    listed = user.labctl("ssh", node, "--", f"nerdctl -n k8s.io ps -q | xargs -r {inspect}")
     found = []
     for line in listed.stdout.splitlines():
         labels = json.loads(line)
@@ -88,7 +88,9 @@ def test_components_come_back_from_kill_and_nothing_is_doubled_or_lost(user: Lab
         user.labctl("ssh", node, "--", f"systemctl kill --signal=KILL --kill-whom=main {unit}")
         replicas = 3 + number % 2
         eventually(
-            lambda replicas=replicas: user.kubectl("scale", "deployment/web", f"--replicas={replicas}", code=None).code == 0,  # type: ignore[misc]
+            lambda replicas=replicas: (
+                user.kubectl("scale", "deployment/web", f"--replicas={replicas}", code=None).code == 0
+            ),  # type: ignore[misc]
             f"the API to take a write after {unit} was killed",
         )
         user.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
@@ -102,8 +104,6 @@ def test_components_come_back_from_kill_and_nothing_is_doubled_or_lost(user: Lab
 
     eventually(settled, "three pods, each with exactly one container")
     assert len(before & {pod_key(pod) for pod in user.pods()}) >= 2  # killing components moved no pod
-
-
 
 
 def test_a_worker_loses_its_power_and_the_drill_passes(user: LabUser, tmp_path: Path) -> None:

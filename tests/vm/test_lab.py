@@ -1,0 +1,72 @@
+"""A lab of real virtual machines, as a user lives it. The tests build on each other, in order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.labs import LabUser, eventually, is_ready, pod_key
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUser]:
+    someone = LabUser(tmp_path_factory.mktemp("lab"), "t-vm", "vagrant")
+    try:
+        someone.up()
+        someone.deploy_web()
+        yield someone
+    finally:
+        someone.labctl("destroy", "--if-exists")
+
+
+def test_the_nodes_are_machines_of_their_own(user: LabUser) -> None:
+    kernels = {node: user.labctl("ssh", node, "--", "cat /proc/sys/kernel/random/boot_id").stdout for node in (
+        "master1", "worker1", "worker2")}  # fmt: skip
+    assert len(set(kernels.values())) == 3
+    nodes = user.json("get", "nodes")["items"]
+    assert [node["metadata"]["name"] for node in nodes] == ["worker1", "worker2"]
+    assert "nerdctl" in user.labctl("ssh", "worker1", "--", "nerdctl --version").stdout
+
+
+def test_a_worker_loses_its_power_and_the_drill_passes(user: LabUser, tmp_path: Path) -> None:
+    done = user.labctl("drill", "run", "worker-power-loss", "--report-dir", str(tmp_path), code=None)
+    assert done.code == 0, done.stdout + done.stderr
+    report = json.loads(next(tmp_path.rglob("report.json")).read_text())
+    assert (report["verdict"], report["provider"]) == ("pass", "vagrant")
+
+
+def test_a_snapshot_brings_the_whole_lab_back(user: LabUser) -> None:
+    eventually(lambda: len([pod for pod in user.pods() if is_ready(pod)]) == 3, "three ready pods", 120)
+    before = {pod_key(pod) for pod in user.pods()}
+    user.labctl("snapshot", "save", "before")
+    user.kubectl("delete", "deployment/web")
+    user.labctl("snapshot", "restore", "before")
+    assert {pod_key(pod) for pod in user.pods()} == before
+    assert eventually(lambda: user.fetch("worker1"), "the NodePort")
+    assert user.labctl("snapshot", "list").stdout.split() == ["before"]
+    user.labctl("snapshot", "delete", "before")
+
+
+def test_halt_and_up_bring_back_the_same_pods_at_the_same_addresses(user: LabUser) -> None:
+    before = {pod_key(pod) for pod in user.pods()}
+    user.labctl("halt")
+    user.up()
+    eventually(lambda: len([pod for pod in user.pods() if is_ready(pod)]) == 3, "three ready pods", 240)
+    assert {pod_key(pod) for pod in user.pods()} == before
+    assert eventually(lambda: user.fetch("worker2"), "the NodePort")
+
+
+def test_destroy_leaves_nothing(user: LabUser) -> None:
+    user.labctl("destroy")
+    assert not (user.home / ".labctl").exists()
+    virsh = ["virsh", "-q", "-c", "qemu:///system"]
+    for listing in (["list", "--all", "--name"], ["net-list", "--all", "--name"], ["vol-list", "default"]):
+        listed = subprocess.run([*virsh, *listing], capture_output=True, text=True, timeout=60, check=False).stdout
+        assert "t-vm" not in listed
+    assert "lab-t-vm" not in subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
