@@ -1,0 +1,78 @@
+"""Makes nodes of machines: writes Ansible's inventory from the topology and runs playbooks/site.yml."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from labctl.runtime.shell import LocalShell, Shell
+from labctl.vm import pki, playbook, wheel
+from labctl.vm.provider import Progress, Site
+from labctl.vm.state import write_atomically
+from labctl.vm.topology import Machine
+
+_DEADLINE_S = 300.0
+_DEADLINE_PER_MACHINE_S = 90.0  # of emulated machines, which share this host's cores
+
+
+def fingerprint(site: Site, project_root: Path) -> str:
+    """Changes whenever `run` would write something else onto a node, the topology aside."""
+    digest = hashlib.sha256(wheel.fingerprint(project_root).encode())
+    files = [*sorted((project_root / "playbooks").rglob("*")), *sorted((site.state_dir / "pki").rglob("*.crt"))]
+    for path in (path for path in files if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def inventory(site: Site, archive: Path) -> dict[str, Any]:
+    """Ansible's inventory, as a document. Pure; the roles' variables are all here."""
+    topology = site.topology
+    variables = {
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(pki.ssh_key(site.state_dir)),
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "lab": topology.lab,
+        "profile": topology.profile,
+        "pki": str(site.state_dir.resolve() / "pki"),
+        "app_archive": str(archive),
+        "app_version": archive.stem,
+        "machines": [{"name": machine.name, "address": machine.address} for machine in topology.machines],
+        "masters": [{"name": machine.name, "address": machine.address} for machine in topology.masters],
+        "cluster_cidr": topology.cluster_cidr,
+        "service_cidr": topology.service_cidr,
+        # Emulated machines stall for longer than etcd's default election timeout of a second.
+        "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
+    }
+    hosts = {machine.name: _host(site, machine) for machine in topology.machines}
+    return {"all": {"vars": variables, "hosts": hosts}}
+
+
+def _host(site: Site, machine: Machine) -> dict[str, Any]:
+    # A system container would measure its host.
+    shared = site.topology.provider == "lxc"
+    others = [master for master in site.topology.masters if master.name != machine.name]
+    mine = [machine] if machine.role == "master" else []
+    return {
+        "ansible_host": machine.address,
+        "address": machine.address,
+        "role": machine.role,
+        "api_servers": [f"https://{master.address}:6443" for master in (*mine, *others)],
+        "labels": dict(machine.labels),
+        "taints": [msgspec.to_builtins(taint) for taint in machine.taints],
+        "cpus": machine.cpus if shared else 0,
+        "memory_bytes": machine.memory_mib * 2**20 if shared else 0,
+        "disk_bytes": machine.disk_gib * 2**30 if shared else 0,
+    }
+
+
+def run(site: Site, project_root: Path, progress: Progress, *, shell: Shell | None = None) -> playbook.Outcome:
+    """Provision every machine; LabError quotes the first failure: machine, role and message."""
+    rootfs = site.cache_dir / "rootfs"
+    archive = wheel.build(project_root, site.cache_dir, shell or LocalShell(), rootfs if rootfs.exists() else None)
+    hosts = site.state_dir / "ansible" / "inventory.json"
+    write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archive.resolve())), indent=2))
+    deadline_s = _DEADLINE_S + _DEADLINE_PER_MACHINE_S * len(site.topology.machines)
+    return playbook.run(site, project_root / "playbooks", hosts, progress, deadline_s=deadline_s)
