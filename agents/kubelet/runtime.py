@@ -78,6 +78,7 @@ class ContainerSpec:
     limits: Limits = field(default_factory=Limits)
     working_dir: str = ""
     user: str = ""  # uid or uid:gid
+    groups: tuple[int, ...] = ()  # supplemental
     privileged: bool = False
     read_only_root: bool = False
     add_capabilities: tuple[str, ...] = ()

@@ -1,0 +1,92 @@
+"""Control groups, v1 and v2, by path below the root (`/kubepods/pod<uid>/<id>`): usage, OOM kills, removal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a cgroup has used: CPU since its start, memory and processes now."""
+
+    cpu_ns: int = 0
+    memory_bytes: int = 0
+    working_set_bytes: int = 0  # memory less the inactive file cache, as upstream counts it
+    rss_bytes: int = 0
+    processes: int = 0
+
+
+class Cgroups:
+    """The hierarchy below `root`; v2 where the unified one is mounted there."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self.unified = (root / "cgroup.controllers").exists()
+
+    def usage(self, path: str) -> Usage | None:
+        """Figures of a cgroup, None where there is none."""
+        memory = self._dir("memory", path)
+        if not memory.is_dir():
+            return None
+        stat = _pairs(memory / "memory.stat")
+        if self.unified:
+            used = _number(memory / "memory.current")
+            cpu_ns = _pairs(memory / "cpu.stat").get("usage_usec", 0) * 1000
+            inactive, rss = stat.get("inactive_file", 0), stat.get("anon", 0)
+        else:
+            used = _number(memory / "memory.usage_in_bytes")
+            cpu_ns = _number(self._dir("cpuacct", path) / "cpuacct.usage")
+            inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
+        return Usage(cpu_ns, used, max(0, used - inactive), rss, _number(self._dir("pids", path) / "pids.current"))
+
+    def oom_kills(self, path: str) -> int:
+        """How many processes of a cgroup the kernel killed for want of memory."""
+        name = "memory.events" if self.unified else "memory.oom_control"
+        return _pairs(self._dir("memory", path) / name).get("oom_kill", 0)
+
+    def processes(self, path: str) -> list[int]:
+        """The pids in a cgroup itself, without its children."""
+        try:
+            words = (self._dir("memory", path) / "cgroup.procs").read_text(encoding="ascii").split()
+        except OSError:
+            return []
+        return [int(word) for word in words]
+
+    def remove(self, path: str) -> None:
+        """Remove an empty cgroup from every hierarchy; one that is in use, or gone, is left alone."""
+        for folder in self._everywhere(path):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+    def _everywhere(self, path: str) -> Iterator[Path]:
+        if self.unified:
+            yield self._dir("", path)
+            return
+        for controller in self._root.iterdir():
+            if controller.is_dir() and not controller.is_symlink():
+                yield controller / path.lstrip("/")
+
+    def _dir(self, controller: str, path: str) -> Path:
+        return (self._root if self.unified else self._root / controller) / path.lstrip("/")
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _pairs(path: Path) -> dict[str, int]:
+    """A file of `name value` lines."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 2 and words[1].isdigit()}
