@@ -87,7 +87,7 @@ def _acquire(folder: Path, progress: Progress, shell: Shell, fetch: Fetch) -> No
         return
     raise LabError(
         f"no nerdctl: not on PATH; {'; '.join(failures)}",
-        hint=f"put nerdctl {VERSION} or newer on PATH, or install Go 1.23 or newer (https://go.dev/dl)",
+        hint=f"put nerdctl {VERSION} or newer on PATH, or install Go 1.24 or newer (https://go.dev/dl)",
     )
 
 
