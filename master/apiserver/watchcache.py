@@ -1,95 +1,52 @@
 """The watch cache: one resource's objects in memory, fed by one store watch, served to any number of lists and watches.
 
 What it promises: a watch sees every change once, in revision order, without a gap; a list is one consistent state at
-one revision; an event is encoded once however many watchers it goes to. It has threads of its own (one, the feeder)
-and works the same under gevent, where that thread is a greenlet. Source: Kubernetes API concepts, "Efficient
-detection of changes"; KEP-2340 (consistent reads from cache).
+one revision; an event is encoded once however many watchers it goes to. It has one thread of its own, the feeder,
+which under gevent is a greenlet. Source: Kubernetes API concepts, "Efficient detection of changes"; KEP-2340.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
 
+import msgspec
+
+from labctl.kube.errors import ApiError, Expired, ServerTimeout, Unavailable
 from labctl.runtime.clock import Clock
-from labctl.runtime.loop import Stop
-from master.store.protocol import Store
+from labctl.runtime.loop import Backoff, Stop
+from master.apiserver.cached import (
+    ADDED,
+    DELETED,
+    MODIFIED,
+    Cached,
+    CacheEvent,
+    Match,
+    restamped,
+    with_resource_version,
+)
+from master.apiserver.history import History
+from master.apiserver.watcher import Watcher
+from master.store.protocol import Change, Compacted, Entry, Progress, Store, StoreError
 
-Document = dict[str, Any]
+__all__ = [
+    "ADDED",
+    "DELETED",
+    "MODIFIED",
+    "CacheEvent",
+    "Cached",
+    "Match",
+    "WatchCache",
+    "Watcher",
+    "with_resource_version",
+]
 
-ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
-
-
-def with_resource_version(value: bytes, revision: int) -> bytes:
-    """The object's JSON with `metadata.resourceVersion` set to `revision`; fast where metadata follows kind and apiVersion."""
-    raise NotImplementedError
-
-
-class Cached:
-    """One object as it stood at `revision`. `raw` is its JSON as clients see it, `metadata.resourceVersion` filled in."""
-
-    __slots__ = ("key", "raw", "revision")
-
-    key: str
-    revision: int
-    raw: bytes
-
-    @property
-    def document(self) -> Document:
-        """`raw`, parsed when first asked for and kept while recently used. Shared: never change it."""
-        raise NotImplementedError
-
-
-Match = Callable[[Cached], bool]  # a label or field selector at work
-
-
-class CacheEvent:
-    """One change. For DELETED `object` is the last state, stamped with the revision of the delete, as upstream sends it."""
-
-    __slots__ = ("object", "previous", "revision", "type")
-
-    type: str  # ADDED, MODIFIED or DELETED
-    object: Cached
-    previous: Cached | None  # the state before; None for ADDED
-    revision: int
-
-    def encoded(self, kind: str, build: Callable[[CacheEvent], bytes]) -> bytes:
-        """`build(self)`, made once per `kind` ("json", "table", ...) and shared by all watchers."""
-        raise NotImplementedError
-
-
-class Watcher:
-    """One client's watch. Use as a context manager, or call `close`."""
-
-    revision: int  # everything up to here has been taken (or was not asked for): what a bookmark may say
-
-    def initial_events(self) -> Iterator[CacheEvent]:
-        """The state at `initial_revision` as ADDED events, where the watch was opened with `initial`; else nothing."""
-        raise NotImplementedError
-
-    @property
-    def initial_revision(self) -> int:
-        """The revision the watch began at."""
-        raise NotImplementedError
-
-    def take(self, timeout_s: float, *, limit: int = 256) -> list[CacheEvent]:
-        """The next events in order, as soon as there is one; [] after `timeout_s`: time for a bookmark.
-
-        Raises TooManyRequests once the client fell so far behind that its queue overflowed (what was queued comes
-        first), Unavailable when the cache ends, Expired where the store lost the history between.
-        """
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Stop receiving; a blocked `take` raises Unavailable."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+_log = logging.getLogger(__name__)
+_HISTORY_BYTES = 8 << 20
+_ASK_AGAIN_S = 0.5
+_LAST = "\U0010ffff"
 
 
 class WatchCache:
@@ -106,41 +63,62 @@ class WatchCache:
         queue: int = 4096,
     ) -> None:
         """`render` makes `Cached.raw` from (stored value, revision); `history` and `queue` are bounds in events."""
-        raise NotImplementedError
+        self.lock = threading.Lock()
+        self.clock = clock
+        self._store, self._prefix, self._render, self._queue = store, prefix, render, queue
+        self._objects: dict[str, Cached] = {}
+        self._keys: list[str] = []  # those of `_objects`, sorted
+        self._history = History(history, _HISTORY_BYTES)
+        self._watchers: list[Watcher] = []
+        self._revision = 0
+        self._ready = self._ended = False
+        self._moved = threading.Condition(self.lock)
+        self._waiting = 0
 
     def start(self, stop: Stop) -> None:
         """List, then follow the store until `stop`, in a thread of its own."""
-        raise NotImplementedError
+        threading.Thread(target=self.run, args=(stop,), name=f"cache {self._prefix}", daemon=True).start()
 
     @property
     def ready(self) -> bool:
         """Whether the first list has been read."""
-        raise NotImplementedError
+        return self._ready
 
     @property
     def revision(self) -> int:
         """Every change up to here is in."""
-        raise NotImplementedError
+        return self._revision
 
     def get(self, key: str) -> Cached | None:
         """The object as far as the cache knows; call `wait_current` first for a consistent read."""
-        raise NotImplementedError
+        return self._objects.get(key)
 
     def list(self, prefix: str = "") -> tuple[tuple[Cached, ...], int]:
         """All objects whose key begins with `prefix`, in key order, and the revision at which that was the state."""
-        raise NotImplementedError
+        with self.lock:
+            return self._under(prefix), self._revision
 
     def wait_ready(self, *, deadline_s: float) -> None:
         """Wait for the first list; raises Unavailable."""
-        raise NotImplementedError
+        if not self._wait(lambda: self._ready, deadline_s, lambda: None):
+            raise Unavailable(f"the cache of {self._prefix} is not filled yet", details={"retryAfterSeconds": 1})
 
     def wait_until(self, revision: int, *, deadline_s: float) -> None:
-        """Wait until everything up to `revision` is in; raises ServerTimeout ("Too large resource version", upstream's)."""
-        raise NotImplementedError
+        """Wait until everything up to `revision` is in; raises ServerTimeout (upstream's "Too large resource version")."""
+        if revision <= self._revision:
+            return
+
+        def ask() -> None:
+            self._store.request_progress(self._prefix, revision=revision)
+
+        if not self._wait(lambda: self._revision >= revision, deadline_s, ask):
+            raise _too_large(revision, self._revision)
 
     def wait_current(self, *, deadline_s: float) -> int:
-        """Wait until the cache has everything the store has now (a consistent read); that revision. Raises StoreError too."""
-        raise NotImplementedError
+        """Wait until the cache has all that the store has now (a consistent read); that revision. StoreError too."""
+        revision = self._store.revision()
+        self.wait_until(revision, deadline_s=deadline_s)
+        return revision
 
     def watch(
         self, prefix: str = "", *, after: int | None = None, initial: bool = False, match: Match | None = None
@@ -151,4 +129,172 @@ class WatchCache:
         to match `match` comes as ADDED or DELETED. Raises Expired where `after` is older than the history, and
         ServerTimeout where it is newer than the cache (call `wait_until` first).
         """
-        raise NotImplementedError
+        with self.lock:
+            if self._ended or not self._ready:
+                raise Unavailable(f"the cache of {self._prefix} is not serving")
+            begin = self._revision if initial or after is None else after
+            if begin > self._revision:
+                raise _too_large(begin, self._revision)
+            missed = self._history.after(begin) if begin < self._revision else ()
+            watcher = Watcher(self, prefix, begin, match=match, limit=self._queue)
+            watcher.begin(self._under(prefix) if initial else (), missed)
+            self._watchers.append(watcher)
+            return watcher
+
+    def drop(self, watcher: Watcher) -> None:
+        """Offer nothing more to `watcher`; it calls this itself when it is closed."""
+        with self.lock:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+    def close(self) -> None:
+        """End every watch: the API server goes down."""
+        with self.lock:
+            self._ended = True
+        self._end_watches(Unavailable("the API server is shutting down", details={"retryAfterSeconds": 1}))
+
+    def run(self, stop: Stop) -> None:
+        """Follow the store until `stop`: what `start` does in its thread. Watches stay connected through failures."""
+        backoff = Backoff(base_s=0.05, cap_s=2.0)
+        current = False
+        while not stop.is_set():
+            try:
+                if not current:
+                    self._list_again()
+                    current = True
+                with self._store.watch(self._prefix, after=self._revision) as changes:
+                    self._follow(changes, backoff, stop)
+            except Compacted:
+                current = False
+            except StoreError as error:
+                _log.warning("lost the store", extra={"kv": {"prefix": self._prefix, "error": error}})
+            except Exception:
+                _log.exception("the cache of %s failed; listing again", self._prefix)
+                current = False
+            stop.wait_s(backoff.next_s())
+        self.close()
+
+    def _follow(self, changes: Iterator[Change | Progress], backoff: Backoff, stop: Stop) -> None:
+        """Take bursts of changes; the Progress that follows each says that its last revision is whole."""
+        burst: list[Change] = []
+        for item in changes:
+            if isinstance(item, Change):
+                burst.append(item)
+                continue
+            self._commit(burst, item.revision)
+            burst = []
+            backoff.reset()
+            if stop.is_set():
+                return
+
+    def _list_again(self) -> None:
+        """The first list, or the difference to what the cache holds, as if the changes between had been seen."""
+        page = self._store.list(self._prefix)
+        if self._ready and page.revision >= self._revision:
+            start = self._revision
+            changes = self._difference(page.entries)
+            with self.lock:
+                self._history.gap(start, page.revision)
+            self._commit(changes, page.revision)
+            return
+        loaded = {
+            entry.key: made for entry in page.entries if (made := self._made(entry.key, entry.value, entry.revision))
+        }
+        with self.lock:
+            went_back, self._ready = self._ready, True
+            self._objects, self._keys, self._revision = loaded, sorted(loaded), page.revision
+            self._history.restart(page.revision)
+            self._moved.notify_all()
+        if went_back:  # the store was restored from a backup: what clients know is void
+            self._end_watches(Expired("the store went back in time: list again"))
+
+    def _difference(self, entries: tuple[Entry, ...]) -> list[Change]:
+        """What must have happened since. Deletes come first, under the earliest revision they can have."""
+        standing = {entry.key: entry for entry in entries}
+        gone = [
+            Change(key, self._revision + 1, None, None)
+            for key, item in self._objects.items()
+            if key not in standing or standing[key].created_revision > item.revision  # gone, maybe made anew since
+        ]
+        fresh = [
+            Change(entry.key, entry.revision, entry.value, None) for entry in entries if entry.revision > self._revision
+        ]
+        return gone + sorted(fresh, key=lambda change: change.revision)
+
+    def _commit(self, changes: list[Change], revision: int) -> None:
+        """Take changes that are whole up to `revision`, all at once."""
+        rendered = [
+            (change, None if change.value is None else self._made(change.key, change.value, change.revision))
+            for change in changes
+        ]
+        with self.lock:
+            for change, item in rendered:
+                if (event := self._apply(change, item)) is not None:
+                    self._history.append(event)
+                    self._watchers = [watcher for watcher in self._watchers if watcher.offer(event)]
+            self._revision = max(self._revision, revision)
+            if self._waiting:
+                self._moved.notify_all()
+
+    def _apply(self, change: Change, item: Cached | None) -> CacheEvent | None:
+        """Change the state; what that means to watchers."""
+        before = self._objects.get(change.key)
+        if before is not None and before.revision >= change.revision:
+            return None  # seen already
+        if item is not None:
+            self._objects[change.key] = item
+            if before is None:
+                insort(self._keys, change.key)
+                return CacheEvent(ADDED, item, None)
+            return CacheEvent(MODIFIED, item, before)
+        if before is None or change.value is not None:
+            return None
+        del self._objects[change.key]
+        del self._keys[bisect_left(self._keys, change.key)]
+        return CacheEvent(DELETED, restamped(before, change.revision), before)
+
+    def _made(self, key: str, value: bytes, revision: int) -> Cached | None:
+        """The object; None, and a line in the log, where the stored bytes make no sense."""
+        try:
+            return Cached(key, revision, self._render(value, revision))
+        except (msgspec.MsgspecError, ValueError) as error:
+            _log.error("unreadable object left out", extra={"kv": {"key": key, "revision": revision, "error": error}})
+            return None
+
+    def _under(self, prefix: str) -> tuple[Cached, ...]:
+        keys = self._keys
+        if prefix and prefix != self._prefix:
+            keys = keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
+        return tuple(map(self._objects.__getitem__, keys))
+
+    def _wait(self, reached: Callable[[], bool], deadline_s: float, ask: Callable[[], None]) -> bool:
+        """Wait until `reached`, asking for news now and then; False at the deadline."""
+        end_s = self.clock.monotonic_s() + deadline_s
+        while not reached():
+            ask()
+            with self.lock:
+                left_s = end_s - self.clock.monotonic_s()
+                if left_s <= 0 or self._ended:
+                    return reached()
+                self._waiting += 1
+                self._moved.wait_for(reached, min(left_s, _ASK_AGAIN_S))
+                self._waiting -= 1
+        return True
+
+    def _end_watches(self, error: ApiError) -> None:
+        with self.lock:
+            watchers, self._watchers = self._watchers, []
+            self._moved.notify_all()
+        for watcher in watchers:
+            watcher.end(error)
+
+
+def _too_large(revision: int, current: int) -> ServerTimeout:
+    """As upstream's storage.NewTooLargeResourceVersionError."""
+    return ServerTimeout(
+        f"Too large resource version: {revision}, current: {current}",
+        details={
+            "retryAfterSeconds": 1,
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        },
+    )
