@@ -40,7 +40,7 @@ def with_resource_version(value: bytes, revision: int) -> bytes:
 
 
 class Cached:
-    """One object as it stood at `revision`. `raw` is its JSON as clients see it, `metadata.resourceVersion` included."""
+    """One object as it stood at `revision`. `raw` is its JSON as clients see it, with its `resourceVersion`."""
 
     __slots__ = ("_document", "key", "raw", "revision")
 

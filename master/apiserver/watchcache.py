@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -104,7 +104,7 @@ class WatchCache:
             raise Unavailable(f"the cache of {self._prefix} is not filled yet", details={"retryAfterSeconds": 1})
 
     def wait_until(self, revision: int, *, deadline_s: float) -> None:
-        """Wait until everything up to `revision` is in; raises ServerTimeout (upstream's "Too large resource version")."""
+        """Wait until all up to `revision` is in; raises ServerTimeout (upstream's "Too large resource version")."""
         if revision <= self._revision:
             return
 
@@ -197,9 +197,8 @@ class WatchCache:
                 self._history.gap(start, page.revision)
             self._commit(changes, page.revision)
             return
-        loaded = {
-            entry.key: made for entry in page.entries if (made := self._made(entry.key, entry.value, entry.revision))
-        }
+        made = (self._made(entry.key, entry.value, entry.revision) for entry in page.entries)
+        loaded = {item.key: item for item in made if item is not None}
         with self.lock:
             went_back, self._ready = self._ready, True
             self._objects, self._keys, self._revision = loaded, sorted(loaded), page.revision
@@ -208,7 +207,7 @@ class WatchCache:
         if went_back:  # the store was restored from a backup: what clients know is void
             self._end_watches(Expired("the store went back in time: list again"))
 
-    def _difference(self, entries: tuple[Entry, ...]) -> list[Change]:
+    def _difference(self, entries: tuple[Entry, ...]) -> Sequence[Change]:
         """What must have happened since. Deletes come first, under the earliest revision they can have."""
         standing = {entry.key: entry for entry in entries}
         gone = [
@@ -221,7 +220,7 @@ class WatchCache:
         ]
         return gone + sorted(fresh, key=lambda change: change.revision)
 
-    def _commit(self, changes: list[Change], revision: int) -> None:
+    def _commit(self, changes: Sequence[Change], revision: int) -> None:
         """Take changes that are whole up to `revision`, all at once."""
         rendered = [
             (change, None if change.value is None else self._made(change.key, change.value, change.revision))
