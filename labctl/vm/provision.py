@@ -70,8 +70,8 @@ def _host(site: Site, machine: Machine) -> dict[str, Any]:
 
 def run(site: Site, project_root: Path, progress: Progress, *, shell: Shell | None = None) -> playbook.Outcome:
     """Provision every machine; LabError quotes the first failure: machine, role and message."""
-    rootfs = site.cache_dir / "rootfs"
-    archive = wheel.build(project_root, site.cache_dir, shell or LocalShell(), rootfs if rootfs.exists() else None)
+    trees = sorted(site.cache_dir.glob("rootfs-*"), key=lambda tree: tree.stat().st_mtime)  # of any box built here
+    archive = wheel.build(project_root, site.cache_dir, shell or LocalShell(), trees[-1] if trees else None)
     hosts = site.state_dir / "ansible" / "inventory.json"
     write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archive.resolve())), indent=2))
     deadline_s = _DEADLINE_S + _DEADLINE_PER_MACHINE_S * len(site.topology.machines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import LocalShell, Shell
-from labctl.vm import box, hostkeys
+from labctl.vm import box, hostkeys, ssh
 from labctl.vm.lxc import disks
 from labctl.vm.lxc.cgroups import ControlGroups
 from labctl.vm.lxc.config import Node, lab_control_group
@@ -69,6 +68,10 @@ class LxcProvider:
             f"system containers on this host's kernel ({kind}): one kernel and one clock for all nodes; "
             "snapshots keep disks, not memory"
         )
+
+    def slowness(self) -> float:
+        """See `Provider`."""
+        return 1.0
 
     def slowness(self) -> float:
         """See `Provider`."""
@@ -227,7 +230,7 @@ class LxcProvider:
     def _wait_for_ssh(self, node: Node) -> None:
         address = node.machine.address
         try:
-            wait_for(lambda: _speaks_ssh(address), what="sshd", deadline_s=_SSH_S, clock=self._clock, every_s=0.03)
+            wait_for(lambda: ssh.answers(address), what="sshd", deadline_s=_SSH_S, clock=self._clock, every_s=0.03)
         except DeadlineExceeded as error:
             raise LabError(
                 f"{node.machine.name} started, but no sshd answered at {address} within {_SSH_S:g} s",
@@ -239,20 +242,13 @@ def _home(site: Site) -> Path:
     return site.state_dir.resolve() / "lxc"
 
 
-def _speaks_ssh(address: str) -> bool:
-    try:
-        with socket.create_connection((address, 22), timeout=1.0) as connection:
-            connection.settimeout(2.0)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
-
-
 def _box_rootfs(site: Site, progress: Progress) -> Path:
     """The tree that the box is made of; `box` in lab.yaml may name a directory with one."""
     if site.topology.box:
         return Path(site.topology.box)
-    return box.rootfs(site.cache_dir, progress)
+    tree = box.rootfs(site.cache_dir, progress)
+    box.hold(tree, site.state_dir)
+    return tree
 
 
 PROVIDER = LxcProvider()
