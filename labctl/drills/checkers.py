@@ -1,0 +1,275 @@
+"""The invariants A to F, each a pure function of the history. A checker that crashes has found nothing: unknown.
+
+A verdict needs evidence, so every finding says in words what it rests on; without evidence it is unknown, never pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import msgspec
+
+from labctl.drills.contract import Bound
+from labctl.drills.history import History
+from labctl.drills.inspection import differences, unasked
+from labctl.drills.measures import Measures, condemned, ended_s
+from labctl.drills.records import (
+    LISTED,
+    Counted,
+    HealBegan,
+    HealEnded,
+    Inspected,
+    LeaseSeen,
+    NodeSeen,
+    PodSeen,
+    Probed,
+    ReadBack,
+    Replayed,
+    Sampled,
+    Scene,
+    SliceSeen,
+    StreamLost,
+    StreamOpened,
+    Wrote,
+    key_of,
+    stream_of,
+)
+
+
+class Result(StrEnum):
+    """How an invariant fared."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+    NOT_APPLICABLE = "not-applicable"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One invariant's result and what it rests on."""
+
+    title: str
+    result: Result
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a checker may look at."""
+
+    history: History
+    scene: Scene
+    measures: Measures
+    bounds: Mapping[str, Bound]  # by measure
+
+
+Said = tuple[Result, str]
+Checker = Callable[[Case], Said]
+
+
+def writes_kept(case: Case) -> Said:
+    """A: no acknowledged write lost."""
+    wrote = [record for _, record in case.history.of(Wrote)]
+    acknowledged = [record.key for record in wrote if record.acknowledged]
+    if not wrote:
+        return Result.NOT_APPLICABLE, "this drill writes no sequenced records"
+    read = case.history.last(ReadBack)
+    if read is None or read[1].error:
+        return Result.UNKNOWN, f"the records were not read back: {read[1].error if read else 'the drill ended early'}"
+    if not acknowledged:
+        return Result.UNKNOWN, f"none of {len(wrote)} writes was acknowledged: {wrote[-1].error}"
+    lost = sorted(set(acknowledged) - set(read[1].keys))
+    if lost:
+        return Result.FAIL, f"{len(lost)} of {len(acknowledged)} acknowledged writes are lost: {_some(lost)}"
+    unanswered = len(wrote) - len(acknowledged)
+    return Result.PASS, f"all {len(acknowledged)} acknowledged writes were read back; {unanswered} got no answer"
+
+
+def one_per_identity(case: Case) -> Said:
+    """B: at most one live container per StatefulSet identity, counted inside the machines."""
+    owned = {
+        (pod.namespace, pod.name)
+        for _, pod in case.history.of(PodSeen)
+        if pod.owner.startswith("StatefulSet/")
+    }  # fmt: skip
+    if not owned:
+        return Result.NOT_APPLICABLE, "the lab runs no StatefulSet"
+    looks = list(_looks(case.history))
+    if not looks:
+        return Result.UNKNOWN, "no machine could be asked what it runs"
+    spans: dict[tuple[str, str, str], dict[str, tuple[str, float, float]]] = {}
+    for at_s, look in looks:
+        for machine in look:
+            for entry in machine.containers:
+                if entry.running and (entry.namespace, entry.pod) in owned:
+                    lives = spans.setdefault((entry.namespace, entry.pod, entry.name), {})
+                    first_s = lives[entry.id][1] if entry.id in lives else at_s
+                    lives[entry.id] = (machine.node, first_s, at_s)
+    doubled = [text for identity, lives in spans.items() for text in _overlaps(identity, lives)]
+    if doubled:
+        return Result.FAIL, f"doubled: {_some(doubled)}"
+    return Result.PASS, f"{len(spans)} identities in {len(looks)} looks into the machines, none live twice at a time"
+
+
+def error_window(case: Case) -> Said:
+    """C: the service's error window."""
+    sent, failed, window_s = case.measures.requests_sent, case.measures.requests_failed, case.measures.error_window_s
+    bound = case.bounds.get("error_window_s")
+    if not sent:
+        return Result.UNKNOWN, "no request was sent"
+    words = f"{failed} of {sent} requests failed, over {window_s:.2f} s"
+    if bound is None or bound.upper_s is None:
+        return Result.NOT_APPLICABLE, f"{words}; this drill sets no bound"
+    if window_s > bound.upper_s:
+        errors = sorted({probe.error for _, probe in case.history.of(Probed) if not probe.ok})
+        return Result.FAIL, f"{words}; the contract allows {bound.upper_s:.2f} s ({_some(errors)})"
+    last_s = max(ended_s(probe) for _, probe in case.history.of(Probed))
+    healed = case.history.last(HealEnded)
+    if healed is not None and last_s < healed[0]:
+        return Result.UNKNOWN, f"{words}, but the requests stopped before the heal was through"
+    return Result.PASS, f"{words}; the contract allows {bound.upper_s:.2f} s"
+
+
+def no_overlap(case: Case) -> Said:
+    """D: seconds in which a pod that had been given up still ran."""
+    gone = {uid: (at_s, pod) for uid, (at_s, pod) in condemned(case.history, case.scene).items() if at_s is not None}
+    if not gone:
+        return Result.NOT_APPLICABLE, "no pod was given up"
+    heal = case.history.first(HealBegan)
+    looks = [(at_s, look) for at_s, look in _looks(case.history) if heal and at_s >= heal[0]]
+    asked = {machine.node for _, look in looks for machine in look if not machine.error}
+    if missing := sorted({pod.node for _, pod in gone.values()} - asked):
+        return Result.UNKNOWN, f"{', '.join(missing)} could not be asked after the heal"
+    ran: dict[str, list[float]] = {}
+    for at_s, look in looks:
+        for machine in look:
+            for entry in machine.containers:
+                if entry.running and entry.uid in gone and at_s > gone[entry.uid][0]:
+                    ran.setdefault(entry.uid, []).append(at_s)
+    if ran:
+        worst_s = max(times[-1] - times[0] for times in ran.values())
+        names = sorted(f"{gone[uid][1].name} on {gone[uid][1].node}" for uid in ran)
+        return Result.FAIL, f"given up, yet running after the heal, for at least {worst_s:.1f} s: {_some(names)}"
+    return Result.PASS, f"0 s: none of {len(gone)} given-up pods was seen running in {len(looks)} looks after the heal"
+
+
+def spec_is_status(case: Case) -> Said:
+    """E: after the heal spec equals status, with no orphan container and no leftover rule."""
+    looks = [record for _, record in case.history.of(Inspected)]
+    healed = [look for look in looks if look.moment == "healed"]
+    if not healed:
+        return Result.UNKNOWN, "the lab was not inspected after the heal"
+    before = {text for look in looks if look.moment == "steady" for text in differences(look)}
+    left = [text for text in differences(healed[-1]) if text not in before]
+    if healed[-1].error:
+        return Result.UNKNOWN, left[0] if left else healed[-1].error
+    if left:
+        return Result.FAIL, _some(left, 6)
+    if silent := unasked(healed[-1]):
+        return Result.UNKNOWN, _some(list(silent))
+    containers = sum(len(machine.containers) for machine in healed[-1].machines)
+    return Result.PASS, (
+        f"{len(healed[-1].pods)} pods and {containers} containers on {len(healed[-1].machines)} machines agree; "
+        "no orphan, no leftover rule"
+    )
+
+
+def watches_whole(case: Case) -> Said:
+    """F: no watch lost, doubled or reordered an event, by the server's own account afterwards."""
+    replays = [record for _, record in case.history.of(Replayed)]
+    streams = sorted({record.stream for _, record in case.history.of(StreamOpened)})
+    if not streams:
+        return Result.UNKNOWN, "nothing was watched"
+    gaps = [text for stream in streams for text in _disorder(case.history, stream)]
+    unknown = [f"{record.stream}: {record.why}" for _, record in case.history.of(StreamLost)]
+    unknown += [f"{stream}: no second account" for stream in sorted(set(streams) - {one.stream for one in replays})]
+    checked = 0
+    for replay in replays:
+        if replay.error:
+            unknown.append(f"{replay.stream}: {replay.error}")
+            continue
+        told, received = set(replay.events), set(_received(case.history, replay))
+        gaps += [f"{replay.stream}: never received {event}" for event in sorted(told - received)]
+        gaps += [f"{replay.stream}: the server does not know {event}" for event in sorted(received - told)]
+        checked += len(told)
+    if gaps:
+        return Result.FAIL, _some(gaps)
+    if unknown:
+        return Result.UNKNOWN, _some(unknown)
+    return Result.PASS, f"{checked} events on {len(streams)} watches, all received once and in order"
+
+
+CHECKERS: Mapping[str, tuple[str, Checker]] = {
+    "A": ("No acknowledged write lost", writes_kept),
+    "B": ("At most one live container per StatefulSet identity", one_per_identity),
+    "C": ("The service's error window is within its bound", error_window),
+    "D": ("No pod runs on after it was given up", no_overlap),
+    "E": ("After the heal, spec equals status; no orphans", spec_is_status),
+    "F": ("Watches have no gap", watches_whole),
+}
+
+
+def check_all(case: Case, checkers: Mapping[str, tuple[str, Checker]] = CHECKERS) -> dict[str, Finding]:
+    """Every invariant's finding, by its letter."""
+    return {letter: _guarded(title, checker, case) for letter, (title, checker) in checkers.items()}
+
+
+def _guarded(title: str, checker: Checker, case: Case) -> Finding:
+    try:
+        return Finding(title, *checker(case))
+    except Exception as error:  # whatever it is, it must not become a pass
+        return Finding(title, Result.UNKNOWN, f"the checker failed: {type(error).__name__}: {error}")
+
+
+def _looks(history: History) -> Iterator[tuple[float, tuple[Counted, ...]]]:
+    """Every look into machines, those of the inspections included."""
+    for entry in history:
+        if isinstance(entry.what, Sampled | Inspected) and any(not one.error for one in entry.what.machines):
+            yield entry.t_s, entry.what.machines
+
+
+def _overlaps(identity: tuple[str, str, str], lives: Mapping[str, tuple[str, float, float]]) -> Iterator[str]:
+    """Two containers of one identity, each seen running while the other was."""
+    ordered = sorted(lives.values(), key=lambda life: life[1])
+    for earlier, later in pairwise(ordered):
+        if later[1] <= earlier[2]:
+            yield f"{'/'.join(identity)} on {earlier[0]} and {later[0]}"
+
+
+def _disorder(history: History, stream: str) -> Iterator[str]:
+    """Events out of order or doubled, objects changed before they were added."""
+    last_rv, known = 0, set[str]()
+    for entry in history:
+        what = entry.what
+        if isinstance(what, StreamOpened) and what.stream == stream:
+            last_rv, known = int(what.rv or 0), set()
+        if not isinstance(what, NodeSeen | PodSeen | SliceSeen | LeaseSeen) or stream_of(what) != stream:
+            continue
+        key = key_of(what)
+        if what.event == LISTED:
+            known.add(key)
+            continue
+        if int(what.rv) <= last_rv:
+            yield f"{stream}: {key} at {what.rv} came after {last_rv}"
+        last_rv = int(what.rv)
+        if (what.event == "ADDED") == (key in known):
+            yield f"{stream}: {key} {what.event} at {what.rv}, {'known' if key in known else 'never added'} before"
+        (known.discard if what.event == "DELETED" else known.add)(key)
+
+
+def _received(history: History, replay: Replayed) -> Iterator[str]:
+    low, high = int(replay.from_rv or 0), int(replay.to_rv or 0)
+    for entry in history:
+        what = entry.what
+        if not isinstance(what, NodeSeen | PodSeen | SliceSeen | LeaseSeen) or stream_of(what) != replay.stream:
+            continue
+        if what.event != LISTED and low < int(what.rv) <= high:
+            yield f"{what.rv} {what.event} {key_of(what)}"
+
+
+def _some(items: list[str], most: int = 3) -> str:
+    more = f"; and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + more

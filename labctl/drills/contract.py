@@ -1,0 +1,99 @@
+"""What Kubernetes promises about time, as bounds that follow from a timing profile. Pure; each bound has its source.
+
+A bound's upper end is the sum of the timers in the way, plus an allowance for the work itself (one reaction of the
+control plane, one start of a pod). Allowances are multiplied by the lab's `slowness`; timers never are.
+Its lower end is where haste breaks the contract: a node may not be given up before its grace is over.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from labctl.drills.records import Scene
+from labctl.kube.timing import Profile
+
+REACTION_S = 1.0  # watch, decide, write, watch: everything between two timers, together
+START_S = 5.0  # sig-scalability slos/pod_startup_latency.md: 99% of pods start within 5 s, images present
+REQUEST_S = 1.0  # a request that was on its way when the endpoint went fails this much later
+TOLERANCE_S = 0.25  # two events that we received this close together may have happened in the other order
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """A measure (a field of `Measures`) and where it must lie; None: no bound on that side."""
+
+    measure: str
+    title: str
+    lower_s: float | None = None
+    upper_s: float | None = None
+    source: str = ""
+
+
+def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
+    """The contract for a node that falls silent at once and for good: CONTRACT section 1, upstream files as named."""
+    last_renewal_s = profile.lease_renew_s * (1 + profile.lease_jitter)
+    # The controller notes a renewal at one pass and finds the grace over at another: two periods at most.
+    seen_s = profile.node_monitor_grace_s + 2 * profile.node_monitor_period_s
+    tainted_s = seen_s + profile.node_monitor_period_s
+    evicted_s = tainted_s + profile.toleration_s
+    react_s, start_s = REACTION_S * scene.slowness, START_S * scene.slowness
+    rescheduled_s = evicted_s + react_s + start_s
+    serving_s = rescheduled_s + profile.proxy_min_sync_s
+    all_dead = scene.on_victims >= scene.replicas
+    window_s = serving_s if all_dead else seen_s + react_s + profile.proxy_min_sync_s
+    return (
+        Bound(
+            measure="detected_s",
+            title="node not Ready",
+            lower_s=profile.node_monitor_grace_s - last_renewal_s,
+            upper_s=seen_s + react_s,
+            source="grace - one lease renewal; grace + 2 monitor periods (node_lifecycle_controller.go)",
+        ),
+        Bound(
+            measure="silent_s",
+            title="silence before the node was given up",
+            lower_s=profile.node_monitor_grace_s,
+            source="nodeMonitorGracePeriod counts from the last lease seen to move (node_lifecycle_controller.go)",
+        ),
+        Bound(
+            measure="endpoint_removed_s",
+            title="endpoints of the node out of the service",
+            upper_s=seen_s + react_s,
+            source="its pods are marked not ready at once (MarkPodsNotReady), slices follow",
+        ),
+        Bound(
+            measure="tainted_s",
+            title="node tainted unreachable:NoExecute",
+            upper_s=tainted_s + react_s,
+            source="the first node of a zone is tainted at once: burst 1 (rate_limited_queue.go)",
+        ),
+        Bound(
+            measure="toleration_kept_s",
+            title="pods kept after the taint, beyond their toleration",
+            lower_s=0.0,
+            source="tolerationSeconds from the taint on (taint_eviction.go)",
+        ),
+        Bound(
+            measure="evicted_s",
+            title="pods of the node deleted",
+            upper_s=evicted_s + react_s,
+            source="taint + tolerationSeconds (taint_eviction.go)",
+        ),
+        Bound(
+            measure="rescheduled_s",
+            title="replacements Ready on live nodes",
+            upper_s=rescheduled_s,
+            source="a deleting pod stops counting (replica_set.go); start within the pod startup SLO",
+        ),
+        Bound(
+            measure="serving_again_s",
+            title="serving again, in full",
+            upper_s=serving_s,
+            source="replacements Ready, then the slice and one proxy sync (minSyncPeriod)",
+        ),
+        Bound(
+            measure="error_window_s",
+            title="from the first failed request to the last",
+            upper_s=window_s + REQUEST_S,
+            source="until the dead endpoints are out and every proxy has synced, plus a request's own timeout",
+        ),
+    )

@@ -1,0 +1,270 @@
+"""Measuring a drill: seconds on this host's one clock, read out of the history. Pure.
+
+Zero is the moment at which the first fault was ordered, so a slow power switch counts against the cluster's
+figures, never for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+
+from labctl.drills.history import History
+from labctl.drills.records import (
+    EndpointSeen,
+    FaultBegan,
+    FaultEnded,
+    HealBegan,
+    LeaseSeen,
+    NodeSeen,
+    PodSeen,
+    Probed,
+    Scene,
+    SliceSeen,
+)
+
+T = TypeVar("T")
+
+SLOW_S = 0.5  # an answer later than this counts as slow
+UNREACHABLE = "node.kubernetes.io/unreachable"
+NOT_READY = "node.kubernetes.io/not-ready"
+
+
+class Measures(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds from the fault unless the name says otherwise; None: it never happened, or cannot be told."""
+
+    detected_s: float | None = None
+    endpoint_removed_s: float | None = None
+    tainted_s: float | None = None
+    evicted_s: float | None = None  # the last of the victims' pods of the workload was marked for deletion
+    rescheduled_s: float | None = None
+    serving_again_s: float | None = None
+    silent_s: float | None = None  # from the last lease renewal we saw to the detection
+    toleration_kept_s: float | None = None  # least (deleted - tainted - tolerationSeconds) of an evicted pod
+    fault_took_s: float | None = None  # how long the injection itself took
+    ready_again_s: float | None = None  # from the heal until every victim was Ready again
+    requests_sent: int = 0
+    requests_failed: int = 0
+    requests_slow: int = 0
+    error_window_s: float = 0.0
+
+
+def zero_s(history: History) -> float | None:
+    """The moment that times count from; None where no fault was begun."""
+    began = history.first(FaultBegan)
+    return began[0] if began else None
+
+
+def measure(history: History, scene: Scene) -> Measures:
+    """All of it."""
+    zero = zero_s(history)
+    probes = [probe for _, probe in history.of(Probed)]
+    counts = Measures(
+        requests_sent=len(probes),
+        requests_failed=sum(not probe.ok for probe in probes),
+        requests_slow=sum(probe.ok and probe.latency_s > SLOW_S for probe in probes),
+        error_window_s=error_window_s(probes),
+    )
+    if zero is None:
+        return counts
+    heal = history.first(HealBegan)
+    heal_s = heal[0] if heal else float("inf")
+    detected, tainted = _all_at(_detections(history, scene, zero)), _all_at(_taints(history, scene, zero))
+    ended = history.first(FaultEnded)
+    return msgspec.structs.replace(
+        counts,
+        detected_s=_since(detected, zero),
+        silent_s=_silence(history, scene, zero),
+        tainted_s=_since(tainted, zero),
+        endpoint_removed_s=_since(_endpoints_gone(history, scene, zero), zero),
+        evicted_s=_since(_evicted(history, scene, zero), zero),
+        toleration_kept_s=_toleration_kept(history, scene, zero, heal_s),
+        rescheduled_s=_since(_rescheduled(history, scene, zero), zero),
+        serving_again_s=_since(_serving_again(history, scene, zero), zero),
+        fault_took_s=_since(ended[0] if ended else None, zero),
+        ready_again_s=_ready_again(history, scene, heal_s),
+    )
+
+
+def error_window_s(probes: list[Probed]) -> float:
+    """From the first failed request's intended send to the last one's end; 0 where none failed."""
+    failed = [probe for probe in probes if not probe.ok]
+    if not failed:
+        return 0.0
+    first_s = min(probe.intended_s for probe in failed)
+    return round(max(ended_s(probe) for probe in failed) - first_s, 3)
+
+
+def _detections(history: History, scene: Scene, zero: float) -> dict[str, float | None]:
+    found: dict[str, float | None] = dict.fromkeys(scene.victims)
+    for at_s, node in history.of(NodeSeen):
+        if at_s >= zero and node.name in found and found[node.name] is None and node.ready != "True":
+            found[node.name] = at_s
+    return found
+
+
+def _taints(history: History, scene: Scene, zero: float) -> dict[str, float | None]:
+    wanted = {f"{UNREACHABLE}:NoExecute", f"{NOT_READY}:NoExecute"}
+    found: dict[str, float | None] = dict.fromkeys(scene.victims)
+    for at_s, node in history.of(NodeSeen):
+        if at_s >= zero and node.name in found and found[node.name] is None and wanted & set(node.taints):
+            found[node.name] = at_s
+    return found
+
+
+def _silence(history: History, scene: Scene, zero: float) -> float | None:
+    """The shortest silence after which a victim was given up."""
+    silences = []
+    for name, detected in _detections(history, scene, zero).items():
+        moved = [at_s for at_s, lease in history.of(LeaseSeen) if lease.name == name and at_s <= (detected or 0.0)]
+        if detected is not None and moved:
+            silences.append(detected - max(moved))
+    return round(min(silences), 3) if silences else None
+
+
+def slices_over_time(history: History, scene: Scene) -> Iterator[tuple[float, tuple[EndpointSeen, ...]]]:
+    """Every endpoint of the service, after each change of one of its slices."""
+    slices: dict[str, tuple[EndpointSeen, ...]] = {}
+    for at_s, found in history.of(SliceSeen):
+        if scene.covers_slice(found):
+            slices[found.name] = () if found.event == "DELETED" else found.endpoints
+            yield at_s, tuple(endpoint for endpoints in slices.values() for endpoint in endpoints)
+
+
+def _endpoints_gone(history: History, scene: Scene, zero: float) -> float | None:
+    """When the victims first had no ready endpoint."""
+    for at_s, endpoints in _from(zero, slices_over_time(history, scene)):
+        if not any(endpoint.ready and endpoint.node in scene.victims for endpoint in endpoints):
+            return at_s
+    return None
+
+
+def pods_over_time(history: History, scene: Scene) -> Iterator[tuple[float, dict[str, PodSeen]]]:
+    """The workload's pods by uid, after each change of one of them."""
+    pods: dict[str, PodSeen] = {}
+    for at_s, pod in history.of(PodSeen):
+        if not scene.covers(pod):
+            continue
+        if pod.event == "DELETED":
+            pods.pop(pod.uid, None)
+        else:
+            pods[pod.uid] = pod
+        yield at_s, dict(pods)
+
+
+def condemned(history: History, scene: Scene) -> dict[str, tuple[float | None, PodSeen]]:
+    """The workload's pods that were on a victim at the fault, by uid: when marked for deletion, and as last seen."""
+    zero = zero_s(history) or 0.0
+    found: dict[str, tuple[float | None, PodSeen]] = {}
+    for at_s, pod in history.of(PodSeen):
+        if not scene.covers(pod) or pod.node not in scene.victims:
+            continue
+        ending = pod.deleting or pod.event == "DELETED"
+        if at_s < zero:
+            found.pop(pod.uid, None)
+            if not ending:
+                found[pod.uid] = (None, pod)
+        elif pod.uid in found and found[pod.uid][0] is None:
+            found[pod.uid] = (at_s if ending else None, pod)
+    return found
+
+
+def _evicted(history: History, scene: Scene, _zero: float) -> float | None:
+    times = [at_s for at_s, _ in condemned(history, scene).values()]
+    if not times or None in times:
+        return None
+    return max(at_s for at_s in times if at_s is not None)
+
+
+def _toleration_kept(history: History, scene: Scene, zero: float, heal_s: float) -> float | None:
+    """Negative where a pod was deleted before its node was tainted and its toleration over."""
+    tainted = _taints(history, scene, zero)
+    kept = []
+    for deleted_s, pod in condemned(history, scene).values():
+        if deleted_s is None or deleted_s >= heal_s:
+            continue
+        seconds = toleration_s(pod)
+        if seconds is None:  # tolerates for ever: may not be deleted at all
+            kept.append(float("-inf"))
+            continue
+        tainted_s = tainted[pod.node]
+        kept.append(deleted_s - (deleted_s if tainted_s is None else tainted_s) - seconds)
+    return round(min(kept), 3) if kept else None
+
+
+def toleration_s(pod: PodSeen) -> float | None:
+    """How long the pod tolerates an unreachable node; None: for ever."""
+    for key in (UNREACHABLE, ""):
+        if key in pod.tolerates_s:
+            return pod.tolerates_s[key]
+    return 0.0
+
+
+def _rescheduled(history: History, scene: Scene, zero: float) -> float | None:
+    """When the workload first had its full number of Ready pods on live nodes."""
+    for at_s, pods in _from(zero, pods_over_time(history, scene)):
+        ready = sum(pod.ready and not pod.deleting and pod.node in scene.survivors for pod in pods.values())
+        if ready >= scene.replicas:
+            return at_s
+    return None
+
+
+def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
+    """Strictly: from then on as many ready endpoints as replicas, all on live nodes, and no request failed later."""
+    healed = history.first(HealBegan)
+    live_again_s = healed[0] if healed else float("inf")
+    full_s = None
+    for at_s, endpoints in _from(zero, slices_over_time(history, scene)):
+        ready = [endpoint for endpoint in endpoints if endpoint.ready]
+        # After the heal a victim is alive again, and an endpoint there is as good as any.
+        live = at_s >= live_again_s or all(endpoint.node in scene.survivors for endpoint in ready)
+        if len(ready) < scene.replicas or not live:
+            full_s = None
+        elif full_s is None:
+            full_s = at_s
+    if full_s is None:
+        return None
+    probes = [probe for _, probe in history.of(Probed)]
+    again_s = max([full_s, *(ended_s(probe) for probe in probes if not probe.ok)])
+    return again_s if any(probe.ok and probe.intended_s >= again_s for probe in probes) else None
+
+
+def ended_s(probe: Probed) -> float:
+    """When the request's fate was known."""
+    return probe.intended_s + probe.latency_s
+
+
+def _ready_again(history: History, scene: Scene, heal_s: float) -> float | None:
+    ready: dict[str, float | None] = dict.fromkeys(scene.victims)
+    for at_s, node in history.of(NodeSeen):
+        if node.name in ready and at_s >= heal_s and node.ready == "True" and ready[node.name] is None:
+            ready[node.name] = at_s
+    again = _all_at(ready)
+    return None if again is None else round(again - heal_s, 3)
+
+
+def _from(zero: float, states: Iterable[tuple[float, T]]) -> Iterator[tuple[float, T]]:
+    """The state that held at `zero`, as of then, and every later one."""
+    held: tuple[T] | None = None
+    passed = False
+    for at_s, state in states:
+        if at_s >= zero:
+            if held is not None and not passed:
+                yield zero, held[0]
+            passed = True
+            yield at_s, state
+        held = (state,)
+    if held is not None and not passed:
+        yield zero, held[0]
+
+
+def _all_at(times: dict[str, float | None]) -> float | None:
+    """When the last of them happened; None while one has not."""
+    known = [at_s for at_s in times.values() if at_s is not None]
+    return max(known) if known and len(known) == len(times) else None
+
+
+def _since(at_s: float | None, zero: float) -> float | None:
+    return None if at_s is None else round(at_s - zero, 3)

@@ -1,0 +1,114 @@
+"""What a drill is: pure functions from the facts of a lab to victims, faults and bounds, and words for people.
+
+A drill proposes; faults act (`faults.py`), the runner observes, checkers judge. A new drill is one file in
+`catalog/` that exports `DRILL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from labctl.drills.checkers import CHECKERS, Checker, Finding
+from labctl.drills.contract import Bound
+from labctl.drills.faults import Fault
+from labctl.drills.measures import Measures
+from labctl.drills.records import PodSeen, Scene
+from labctl.kube.timing import Profile
+
+
+class Verdict(StrEnum):
+    """How a drill ended."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    VIOLATED = "contract violated"
+    NOT_INJECTED = "not injected"
+    NOT_HEALED = "not healed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What `Drill.choose` may look at: the nodes by name, and the workload's pods."""
+
+    nodes: tuple[str, ...]
+    pods: tuple[PodSeen, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """One scripted failure."""
+
+    name: str
+    title: str
+    shows: str  # what one learns from it, a short paragraph
+    steps: tuple[str, ...]  # what happens, in order
+    choose: Callable[[Facts, Sequence[str]], tuple[str, ...]]  # victims; the second argument: nodes asked for by name
+    faults: Callable[[Scene], tuple[Fault, ...]]  # injected in this order, healed in reverse
+    bounds: Callable[[Profile, Scene], tuple[Bound, ...]]  # what is measured, awaited and judged
+    checkers: Mapping[str, tuple[str, Checker]] = field(default_factory=lambda: CHECKERS)
+    impossible_on: Mapping[str, str] = field(default_factory=dict)  # provider -> why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run a drill; the defaults suit a lab."""
+
+    nodes: tuple[str, ...] = ()  # victims asked for by name
+    report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
+    rate_per_s: float = 20.0
+    steady_s: float = 3.0  # requests must succeed this long before the fault
+    steady_deadline_s: float = 60.0
+    settle_s: float = 3.0  # watched on after the last expectation, before the heal
+    patience_s: float = 10.0  # beyond the latest bound before an expectation is given up
+    heal_deadline_s: float = 180.0
+    converge_deadline_s: float = 90.0
+    sample_s: float = 3.0  # between looks into the machines
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """One line of the timeline."""
+
+    event: str
+    t_s: float  # from the fault; before it negative
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A bound, what was measured, and whether it held."""
+
+    measure: str
+    title: str
+    result: str  # pass, fail, unknown
+    measured_s: float | None = None
+    lower_s: float | None = None
+    upper_s: float | None = None
+    source: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What `report.json` holds."""
+
+    drill: str
+    lab: str
+    provider: str
+    profile: str
+    verdict: Verdict
+    timeline: tuple[Timed, ...]
+    measures: Measures
+    invariants: Mapping[str, Finding]
+    reasons: tuple[str, ...]  # of the verdict, a sentence each; empty on a pass
+    contract: tuple[Judged, ...]
+    started_at: str
+    victims: tuple[str, ...]
+    slowness: float
+    version: str
+    run_dir: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 on a pass, 1 otherwise."""
+        return 0 if self.verdict is Verdict.PASS else 1

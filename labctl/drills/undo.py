@@ -1,0 +1,148 @@
+"""The undo of a fault, as data: written to disk before the fault, applied by whoever survives.
+
+`undo.json` lies in the lab's drills folder, one for the whole lab, since there is one drill at a time. It is replaced
+atomically and flushed, so it is either the old list or the new one. Applying is idempotent, in reverse order.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from labctl.drills.target import Reopen, Target
+from labctl.kube.errors import NotFound
+from labctl.kube.resources import builtin
+from labctl.runtime.clock import Clock
+from labctl.runtime.errors import LabError
+from labctl.runtime.loop import Backoff, wait_for
+from labctl.vm.provider import Power
+
+NAME = "undo.json"
+
+
+class PowerOn(msgspec.Struct, frozen=True, tag="power-on"):
+    """Start a machine and wait until its sshd answers."""
+
+    node: str
+    boot_s: float = 120.0
+
+    def apply(self, target: Target, clock: Clock) -> str:
+        """Do it; a sentence of evidence. DeadlineExceeded where the machine does not come up."""
+        if target.power(self.node) is not Power.RUNNING:
+            target.power_on(self.node)
+        wait_for(
+            lambda: target.power(self.node) is Power.RUNNING and target.answers(self.node),
+            what=f"{self.node} to answer after power on",
+            deadline_s=self.boot_s,
+            clock=clock,
+            every_s=0.25,
+        )
+        return f"{self.node} is powered on and answers"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"power {self.node} on"
+
+
+class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
+    """Remove something that the drill created."""
+
+    plural: str
+    group: str
+    namespace: str
+    name: str
+
+    def apply(self, target: Target, _clock: Clock) -> str:
+        """Delete it; gone already is fine."""
+        try:
+            target.client.delete(builtin(self.plural, self.group), self.name, self.namespace)
+        except NotFound:
+            return f"{self.text}: gone already"
+        return f"{self.text}: done"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"delete {self.plural}/{self.name}" + (f" in {self.namespace}" if self.namespace else "")
+
+
+Action = PowerOn | DeleteObject
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """What is still to be undone, by whom it was left, and how to reach the lab."""
+
+    drill: str
+    run_dir: str
+    runner_pid: int
+    reopen: Reopen
+    heal_by_s: float  # on the monotonic clock of this boot: past it the dead-man heals even if the runner lives
+    heals: tuple[Action, ...] = ()  # undo the faults
+    cleanups: tuple[Action, ...] = ()  # remove what the drill deployed
+
+
+_decoder = msgspec.json.Decoder(Pending)
+
+
+def save(folder: Path, pending: Pending) -> None:
+    """Replace the pending undo, flushed to the disk before this returns."""
+    draft = folder / f".{NAME}.{os.getpid()}"
+    try:
+        with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(pending)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, folder / NAME)
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise LabError(
+            f"{folder / NAME}: {error.strerror}", hint="no fault is injected before its undo is on disk"
+        ) from error
+
+
+def load(folder: Path) -> Pending | None:
+    """What is pending, or None; LabError where the file cannot be read."""
+    try:
+        return _decoder.decode((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise LabError(
+            f"{folder / NAME}: {error}", hint="check each machine's power by hand, then remove the file"
+        ) from error
+
+
+def clear(folder: Path) -> None:
+    """Nothing is pending any more."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def apply_all(
+    actions: tuple[Action, ...], target: Target, clock: Clock, *, deadline_s: float
+) -> tuple[bool, tuple[str, ...]]:
+    """Apply in reverse order, each retried until `deadline_s` is over; (all done, a sentence for each).
+
+    One that fails does not keep the others from being applied.
+    """
+    end_s = clock.monotonic_s() + deadline_s
+    said, ok = [], True
+    for action in reversed(actions):
+        backoff = Backoff(base_s=0.2, cap_s=5.0)
+        while True:
+            try:
+                said.append(action.apply(target, clock))
+                break
+            except LabError as error:
+                if clock.monotonic_s() >= end_s:
+                    said.append(f"{action.text}: failed: {error}")
+                    ok = False
+                    break
+                clock.sleep_s(min(backoff.next_s(), max(0.0, end_s - clock.monotonic_s())))
+    return ok, tuple(said)
