@@ -40,10 +40,6 @@ class FakeProvider:
         """See `Provider`."""
         return 1.0
 
-    def slowness(self) -> float:
-        """See `Provider`."""
-        return 1.0
-
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:
         """See `Provider`."""
         for name in self._names(site, names):

@@ -73,10 +73,6 @@ class LxcProvider:
         """See `Provider`."""
         return 1.0
 
-    def slowness(self) -> float:
-        """See `Provider`."""
-        return 1.0
-
     # -- the lab ----------------------------------------------------------------------------------------------------
 
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:
