@@ -1,0 +1,1 @@
+"""One controller a file, each exporting CONTROLLER. To add one, add a file."""

@@ -1,0 +1,197 @@
+"""Observe, plan, apply, for every controller in a thread of its own; shared informers; no policy.
+
+A controller that fails backs off alone. A plan's steps stand alone too: one that fails waits its own backoff while the
+others go on. Everything is level-triggered: what a pass leaves undone, the next one plans again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from labctl.kube.client import Client
+from labctl.kube.election import LeadershipLost
+from labctl.kube.errors import AlreadyExists, ApiError, Conflict
+from labctl.kube.events import Recorder
+from labctl.kube.informer import Informer
+from labctl.kube.resources import Resource
+from labctl.runtime.clock import Clock
+from labctl.runtime.loop import Backoff, Stop, Wake
+from master.controllers.apply import Applier
+from master.controllers.protocol import Controller, Kind, Settings, Step, World
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 3_600.0
+_APPLY_BUDGET_S = 1.0  # then look again: the world has moved on
+_STAGGER_S = 0.05  # between the first lists of kinds that nobody waits for
+
+
+class Informers:
+    """One informer per kind, shared by all who read it; a change rings everyone who wants it."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client, self._clock = client, clock
+        self.by_resource: dict[Resource, Informer[Any]] = {}
+        self._bells: dict[Resource, list[Wake]] = {}
+        self._late: list[Resource] = []
+
+    def want(self, kind: Kind[Any], wake: Wake | None, *, late: bool = False) -> None:
+        """Keep `kind`; ring `wake` when it changes. A second view of a kind changes nothing: the first one stays."""
+        bells = self._bells.setdefault(kind.resource, [])
+        if wake is not None:
+            bells.append(wake)
+        if kind.resource not in self.by_resource:
+
+            def ring() -> None:
+                for bell in bells:
+                    bell.ring()
+
+            self.by_resource[kind.resource] = Informer(
+                self._client,
+                kind.resource,
+                kind.view,
+                on_change=ring,
+                namespace=kind.namespace,
+                metadata_only=kind.metadata_only,
+                clock=self._clock,
+            )
+            if late:
+                self._late.append(kind.resource)
+
+    def start(self, stop: Stop) -> None:
+        """Follow everything; kinds wanted late come one after the other, so that a start does not stampede."""
+        for resource, informer in self.by_resource.items():
+            if resource not in self._late:
+                informer.start(stop)
+
+        def rest() -> None:
+            for resource in self._late:
+                if stop.wait_s(_STAGGER_S):
+                    return
+                self.by_resource[resource].start(stop)
+
+        if self._late:
+            threading.Thread(target=rest, name="late-informers", daemon=True).start()
+
+
+@dataclass(slots=True)
+class _Held:
+    until_s: float
+    backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.05, cap_s=10.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every runner of a process shares."""
+
+    clock: Clock
+    informers: Informers
+    recorder: Recorder
+    settings: Settings
+    steady_since_s: Callable[[], float] = lambda: 0.0
+
+
+class Runner:
+    """Runs one controller until told to stop."""
+
+    def __init__(self, controller: Controller, client: Client, around: Surroundings) -> None:
+        self.controller, self._around, self._clock = controller, around, around.clock
+        self.wake = Wake()
+        self._applier = Applier(client, around.recorder, around.informers.by_resource)
+        self._memory = controller.memory
+        self._held: dict[str, _Held] = {}
+        self._trouble = Backoff(base_s=0.1, cap_s=5.0)
+        self.kinds = [*controller.reads, *controller.quiet]
+        for kind in controller.reads:
+            around.informers.want(kind, self.wake)
+        for kind in controller.quiet:
+            around.informers.want(kind, None)
+
+    def start(self, stop: Stop) -> Runner:
+        """Run in a thread of its own."""
+        threading.Thread(target=self.run, args=(stop,), name=self.controller.name, daemon=True).start()
+        return self
+
+    def run(self, stop: Stop) -> None:
+        """Wait for the first lists, then pass after pass until `stop` or the lead is lost."""
+        for resource in self._resources():
+            while not self._around.informers.by_resource[resource].wait_synced(stop):
+                if stop.is_set():
+                    return
+        _log.info("started", extra={"kv": {"controller": self.controller.name}})
+        while not stop.is_set():
+            began_s = self._clock.monotonic_s()
+            try:
+                wait_s = self.run_pass(stop)
+                self._trouble.reset()
+            except LeadershipLost:
+                return
+            except Exception:
+                _log.exception("%s: the pass failed", self.controller.name)
+                wait_s = self._trouble.next_s()
+                stop.wait_s(wait_s)
+            self._pause(stop, began_s, wait_s)
+
+    def run_pass(self, stop: Stop) -> float:
+        """Observe, plan, apply once; seconds until the next look, unless something changes before."""
+        now_s = self._clock.monotonic_s()
+        plan = self.controller.plan(self._observe(now_s), self._memory)
+        self._memory = plan.memory
+        self._held = {key: held for key, held in self._held.items() if held.until_s > now_s - 60.0}
+        end_s = now_s + _APPLY_BUDGET_S
+        for number, step in enumerate(plan.steps):
+            if stop.is_set():
+                return 0.0
+            held = self._held.get(_key(step))
+            if held is None or held.until_s <= now_s:
+                self._try(step)
+            if self._clock.monotonic_s() > end_s and number + 1 < len(plan.steps):
+                return 0.0
+        waits = [held.until_s - now_s for held in self._held.values() if held.until_s > now_s]
+        return max(0.0, min([plan.wake_after_s, _LONGEST_WAIT_S, *waits]))
+
+    def _pause(self, stop: Stop, began_s: float, wait_s: float) -> None:
+        self.wake.wait_s(min(wait_s, 1.0) if stop.is_set() else wait_s)
+        spent_s = self._clock.monotonic_s() - began_s
+        if spent_s < self.controller.min_interval_s:
+            stop.wait_s(self.controller.min_interval_s - spent_s)
+
+    def _resources(self) -> Iterable[Resource]:
+        if self.controller.reads_everything:
+            return list(self._around.informers.by_resource)
+        return [kind.resource for kind in self.kinds]
+
+    def _observe(self, now_s: float) -> World:
+        informers = self._around.informers.by_resource
+        return World(
+            now_s=now_s,
+            now=self._clock.now(),
+            steady_since_s=self._around.steady_since_s(),
+            settings=self._around.settings,
+            objects={resource: informers[resource].snapshot() for resource in self._resources()},
+        )
+
+    def _try(self, step: Step) -> None:
+        key = _key(step)
+        try:
+            for action in step.actions:
+                self._applier.perform(step, action)
+        except ApiError as error:
+            held = self._held.setdefault(key, _Held(0.0))
+            held.until_s = self._clock.monotonic_s() + held.backoff.next_s()
+            if isinstance(error, (Conflict, AlreadyExists)):
+                _log.debug("%s: %s: %s", self.controller.name, key, error)
+                return
+            _log.warning("%s: %s: %s", self.controller.name, key, error)
+            self._applier.fail(step, error)
+            return
+        self._held.pop(key, None)
+
+
+def _key(step: Step) -> str:
+    about = step.about
+    return f"{about.kind} {about.namespace}/{about.name} {about.uid}"
