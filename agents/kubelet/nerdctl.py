@@ -158,6 +158,13 @@ class NerdctlRuntime:
 
     def remove(self, container_id: str) -> None:
         """See `ContainerRuntime`; its log goes too."""
+        self._list_once()
+        if fds := self._inventory.open([container_id]):
+            running = [fd for fd in fds if not wait_any([fd], timeout_s=0)]
+            for fd in fds:
+                os.close(fd)
+            if running:
+                raise RuntimeFailure(f"container {container_id[:12]} is running", reason="RemoveContainerError")
         output = self._nerdctl(["rm", "--force", container_id], check=False)
         if output.code and "no such container" not in output.stderr:
             raise _failure(output.stderr, reason="ContainerRemoveError")
