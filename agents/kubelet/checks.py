@@ -42,6 +42,7 @@ class Checker:
 
     def __init__(self, runtime: ContainerRuntime, clock: Clock) -> None:
         self._runtime, self._clock = runtime, clock
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         # Probes ask whether something answers, not who it is: as upstream, certificates are not verified.
         self._http = urllib3.PoolManager(num_pools=4, maxsize=1, retries=False, cert_reqs="CERT_NONE")
 

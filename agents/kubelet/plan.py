@@ -136,17 +136,16 @@ def _give_back(seen: Seen) -> Iterator[Instruction]:
 
 def _stop_all(pod: Pod, seen: Seen) -> Iterator[Instruction]:
     """The main containers together; sidecars, last one first, once those are dead."""
-    why = "Stopping container"
     sidecars = [container.name for container in pod.spec.init_containers if look.is_sidecar(container)]
     mains = [entry for entry in _running(seen) if entry.name not in sidecars]
     if mains or seen.starting - set(sidecars):
         for entry in mains:
-            yield from _stop(pod, seen, entry, grace_s(pod, seen), why)
+            yield from _stop(pod, seen, entry, grace_s(pod, seen), f"Stopping container {entry.name}")
         return
     for name in reversed(sidecars):
         alive = [entry for entry in _running(seen) if entry.name == name]
         for entry in alive:
-            yield from _stop(pod, seen, entry, grace_s(pod, seen), why)
+            yield from _stop(pod, seen, entry, grace_s(pod, seen), f"Stopping container {entry.name}")
         if alive:
             return
 

@@ -223,3 +223,9 @@ def deadline_passed(pod: Pod, seen: Seen) -> bool:
 def _streak(entry: ContainerStatus) -> int:
     text = entry.labels.get(STREAK, "0")
     return int(text) if text.isdecimal() else 0
+
+
+def next_word_s(seen: Seen, timing: Profile) -> float:
+    """Seconds until a failed pull is told as ImagePullBackOff instead of ErrImagePull."""
+    turns = (failure.at_s + timing.restart_backoff_s / 2 - seen.now_s for failure in seen.failures.values())
+    return min((turn_s for turn_s in turns if turn_s > 0), default=float("inf"))
