@@ -1,0 +1,103 @@
+"""Carry decisions out: bind, or say on the pod why it waits. Thin; a few threads, a bounded queue."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from labctl.kube.client import STRATEGIC_PATCH, Client
+from labctl.kube.election import LeadershipLost
+from labctl.kube.errors import ApiError, Conflict, NotFound
+from labctl.kube.events import Recorder
+from labctl.kube.meta import Reference
+from labctl.kube.resources import PODS
+from labctl.runtime.clock import Clock, rfc3339
+from labctl.runtime.loop import Stop
+from master.scheduler.cycle import Decision, Placed, Unschedulable
+from master.scheduler.snapshot import PodInfo
+
+_log = logging.getLogger(__name__)
+_THREADS = 4
+_QUEUE = 1_000
+
+Failed = Callable[[PodInfo, bool], None]  # whether it may have been bound all the same
+
+
+class Binder:
+    """Writes decisions; `on_failed` hears of bindings that did not come about."""
+
+    def __init__(self, client: Client, recorder: Recorder, clock: Clock, on_failed: Failed) -> None:
+        self._client, self._recorder, self._clock, self._on_failed = client, recorder, clock, on_failed
+        self._queue: queue.Queue[Decision] = queue.Queue(_QUEUE)
+
+    def start(self, stop: Stop) -> Binder:
+        """Write in threads of its own until `stop`."""
+        for number in range(_THREADS):
+            threading.Thread(target=self._run, args=(stop,), name=f"binder-{number}", daemon=True).start()
+        return self
+
+    def put(self, decision: Decision) -> None:
+        """Take a decision; waits while a thousand others are waiting."""
+        self._queue.put(decision)
+
+    def carry_out(self, decision: Decision) -> None:
+        """Write one decision now."""
+        if isinstance(decision, Placed):
+            self._bind(decision)
+        else:
+            self._explain(decision)
+
+    def _run(self, stop: Stop) -> None:
+        while not stop.is_set():
+            try:
+                decision = self._queue.get(timeout=1.0)
+            except queue.Empty:
+                continue
+            try:
+                self.carry_out(decision)
+            except LeadershipLost:
+                return
+            except Exception:
+                _log.exception("a decision was not carried out")
+                if isinstance(decision, Placed):
+                    self._on_failed(decision.pod, True)
+
+    def _bind(self, decision: Placed) -> None:
+        meta = decision.pod.meta
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": decision.node},
+        }
+        try:
+            self._client.post(PODS, meta.name, "binding", body, meta.namespace)
+        except ApiError as error:
+            _log.warning("%s was not bound to %s: %s", meta.key, decision.node, error)
+            if not isinstance(error, (Conflict, NotFound)):
+                self._recorder.warning(_about(decision.pod), "FailedScheduling", f"binding rejected: {error}")
+            self._on_failed(decision.pod, error.retryable and not isinstance(error, Conflict))
+            return
+        self._recorder.normal(_about(decision.pod), "Scheduled", f"Successfully assigned {meta.key} to {decision.node}")
+
+    def _explain(self, decision: Unschedulable) -> None:
+        pod, meta = decision.pod.pod, decision.pod.meta
+        self._recorder.warning(_about(decision.pod), "FailedScheduling", decision.message)
+        old = next((entry for entry in pod.status.conditions if entry.type == "PodScheduled"), None)
+        if old is not None and (old.status, old.reason, old.message) == ("False", "Unschedulable", decision.message):
+            return
+        entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": decision.message}
+        if old is None or old.status != "False":
+            entry["lastTransitionTime"] = rfc3339(self._clock.now())
+        body = {"metadata": {"uid": meta.uid}, "status": {"conditions": [entry]}}
+        try:
+            self._client.patch(PODS, meta.name, body, meta.namespace, subresource="status", kind=STRATEGIC_PATCH)
+        except ApiError as error:
+            _log.info("%s: its status was not written: %s", meta.key, error)
+
+
+def _about(info: PodInfo) -> Reference:
+    meta = info.meta
+    return Reference(api_version="v1", kind="Pod", name=meta.name, namespace=meta.namespace, uid=meta.uid)

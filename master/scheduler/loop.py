@@ -1,0 +1,112 @@
+"""Observe, decide, carry out: woken by changes, never by a timer while nothing waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from labctl.kube.client import Client
+from labctl.kube.election import LeadershipLost
+from labctl.kube.events import Recorder
+from labctl.kube.informer import Informer
+from labctl.kube.resources import NODES, PODS, SERVICES
+from labctl.runtime.clock import Clock
+from labctl.runtime.discovery import discover
+from labctl.runtime.loop import Backoff, Stop, Wake
+from master.scheduler import plugins as catalog
+from master.scheduler.binder import Binder
+from master.scheduler.cycle import Placed, decide
+from master.scheduler.protocol import Plugin
+from master.scheduler.snapshot import PodInfo
+from master.scheduler.state import State
+from master.scheduler.views import Node, Pod, Service
+
+_log = logging.getLogger(__name__)
+
+_UNSCHEDULABLE_S = 300.0  # upstream tries a pod again after so long even if nothing changed
+_COALESCE_S = 0.01  # changes come in bursts
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """The catalog, filters in upstream's order."""
+    return tuple(sorted(discover(catalog, "PLUGIN", Plugin).values(), key=lambda plugin: (plugin.order, plugin.name)))
+
+
+class Scheduler:
+    """One scheduler: informers, state, cycle, binder."""
+
+    def __init__(
+        self, client: Client, recorder: Recorder, clock: Clock, chosen: Sequence[Plugin] | None = None
+    ) -> None:
+        self._clock, self._plugins = clock, plugins() if chosen is None else tuple(chosen)
+        self.wake = Wake()
+        self._pods = Informer(client, PODS, Pod, on_change=self.wake.ring, clock=clock)
+        self._nodes = Informer(client, NODES, Node, on_change=self.wake.ring, clock=clock)
+        self._services = Informer(client, SERVICES, Service, clock=clock)
+        self._pod_changes, self._node_changes = self._pods.changes(), self._nodes.changes()
+        self._binder = Binder(client, recorder, clock, self._failed)
+        self._state = State()
+        self._lock = threading.Lock()
+        self._failures: list[tuple[PodInfo, bool]] = []
+        self._backoffs: dict[str, Backoff] = {}  # by pod uid
+
+    def start(self, stop: Stop) -> Scheduler:
+        """Follow the API and schedule in threads of its own until `stop`."""
+        for informer in (self._pods, self._nodes, self._services):
+            informer.start(stop)
+        self._binder.start(stop)
+        threading.Thread(target=self.run, args=(stop,), name="scheduler", daemon=True).start()
+        return self
+
+    def run(self, stop: Stop) -> None:
+        """Cycle after cycle until `stop`."""
+        for informer in (self._pods, self._nodes, self._services):
+            while not informer.wait_synced(stop):
+                if stop.is_set():
+                    return
+        _log.info("started")
+        trouble = Backoff(base_s=0.1, cap_s=5.0)
+        while not stop.is_set():
+            try:
+                wait_s = self.run_pass()
+                trouble.reset()
+            except LeadershipLost:
+                return
+            except Exception:
+                _log.exception("the cycle failed")
+                wait_s = trouble.next_s()
+                stop.wait_s(wait_s)
+            if self.wake.wait_s(wait_s):
+                stop.wait_s(_COALESCE_S)
+
+    def run_pass(self) -> float:
+        """Take in what changed, decide, hand over; seconds until a held pod is due."""
+        now_s = self._clock.monotonic_s()
+        self._take_failures(now_s)
+        self._state.take_nodes(self._node_changes.take(), self._nodes.snapshot())
+        self._state.take_pods(self._pod_changes.take(), self._pods.snapshot())
+        snapshot = self._state.snapshot(now_s, tuple(self._services.snapshot().values()))
+        for decision in decide(snapshot, self._plugins):
+            if isinstance(decision, Placed):
+                self._state.assume(decision.pod, decision.node)
+            else:
+                self._state.hold(decision.pod, now_s + _UNSCHEDULABLE_S)
+            self._binder.put(decision)
+        return 0.0 if snapshot.pending else self._state.wake_after_s(now_s)
+
+    def _failed(self, info: PodInfo, uncertain: bool) -> None:
+        """From the binder's threads."""
+        with self._lock:
+            self._failures.append((info, uncertain))
+        self.wake.ring()
+
+    def _take_failures(self, now_s: float) -> None:
+        """A binding that may have taken effect stays counted a while longer than the API needs to tell."""
+        with self._lock:
+            failures, self._failures = self._failures, []
+        if len(self._backoffs) > 10_000:
+            self._backoffs.clear()
+        for info, uncertain in failures:
+            backoff = self._backoffs.setdefault(info.meta.uid, Backoff(base_s=1.0 if uncertain else 0.2, cap_s=10.0))
+            self._state.forget(info, now_s, backoff.next_s())

@@ -1,0 +1,19 @@
+"""NodePorts: a port of the node's own goes to one pod only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from master.scheduler.protocol import Plugin
+from master.scheduler.snapshot import NodeInfo, PodInfo
+
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+    if info.ports:
+        taken = [port for other in node.pods for port in other.ports]
+        if any(port.clashes(other) for port in info.ports for other in taken):
+            return "node(s) didn't have free ports for the requested pod ports"
+    return ""
+
+
+PLUGIN = Plugin(name="NodePorts", order=5, filter=_filter)

@@ -1,0 +1,34 @@
+"""NodeResourcesFit: enough of everything is left; and the emptier, the better (LeastAllocated).
+
+Source: k/k `pkg/scheduler/framework/plugins/noderesources` (fit.go, least_allocated.go).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from master.scheduler.protocol import MOST, Plugin
+from master.scheduler.snapshot import CPU, MEMORY, PODS, NodeInfo, PodInfo
+
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+    why: list[str] = []
+    if len(node.pods) + 1 > node.allocatable.get(PODS, 0):
+        why.append("Too many pods")
+    for name, amount in info.requests.items():
+        if amount and amount > node.allocatable.get(name, 0) - node.requested.get(name, 0):
+            why.append(f"Insufficient {name}")
+    return "\n".join(why)
+
+
+def _score(info: PodInfo, node: NodeInfo, _: Any) -> float:
+    total = 0.0
+    for name in (CPU, MEMORY):
+        room = node.allocatable.get(name, 0)
+        taken = node.weight.get(name, 0) + info.weight.get(name, 0)
+        if room > 0 and taken <= room:
+            total += (room - taken) * MOST // room
+    return total // 2
+
+
+PLUGIN = Plugin(name="NodeResourcesFit", order=6, weight=1, filter=_filter, score=_score)

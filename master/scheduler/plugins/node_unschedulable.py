@@ -1,0 +1,25 @@
+"""NodeUnschedulable: cordoned nodes take no pods, except those that tolerate the cordon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from master.scheduler.protocol import Plugin
+from master.scheduler.snapshot import NodeInfo, PodInfo
+from master.scheduler.views import Taint, Toleration
+
+_CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+
+
+def _tolerates(entry: Toleration) -> bool:
+    fits = entry.key in ("", _CORDON.key) and entry.effect in ("", _CORDON.effect)
+    return fits and (entry.operator == "Exists" or (bool(entry.key) and entry.value == ""))
+
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+    if not node.node.spec.unschedulable or any(_tolerates(entry) for entry in info.pod.spec.tolerations):
+        return ""
+    return "node(s) were unschedulable"
+
+
+PLUGIN = Plugin(name="NodeUnschedulable", order=1, filter=_filter)
