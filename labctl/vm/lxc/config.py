@@ -48,6 +48,11 @@ class Node:
         """The node's control group, below that of its lab, in every hierarchy."""
         return f"{lab_control_group(self.topology.lab, self.home)}/{self.machine.name}"
 
+    @property
+    def monitor_control_group(self) -> str:
+        """That of LXC's own process, which watches over the node."""
+        return f"{self.control_group}.monitor"
+
 
 def lab_control_group(lab: str, home: Path) -> str:
     """One control group for all of a lab; labs of one name in two folders stay apart."""
@@ -72,7 +77,7 @@ def render(node: Node, lower: Path, *, unified: bool) -> str:
         # Whoever keeps sys_time sets the clock of the whole host, all labs included.
         ("cap.drop", "sys_time sys_module sys_rawio mac_admin mac_override"),
         ("cgroup.dir.container", node.control_group),
-        ("cgroup.dir.monitor", f"{node.control_group}.monitor"),
+        ("cgroup.dir.monitor", node.monitor_control_group),
         ("net.0.type", "veth"),
         ("net.0.link", topology.bridge),
         ("net.0.flags", "up"),

@@ -40,8 +40,9 @@ class Containers:
 
     def start(self, node: Node) -> None:
         """Start a node that is off; returns once its init runs. LabError carries LXC's first complaint."""
-        if self._groups.exist(node.control_group):  # its monitor died, so LXC no longer knows what runs there
-            self._groups.remove(node.control_group, deadline_s=_KILL_S)
+        for group in (node.control_group, node.monitor_control_group):
+            if self._groups.exist(group):  # its monitor died, so LXC no longer knows what runs there
+                self._groups.remove(group, deadline_s=_KILL_S)
         log = node.folder / "lxc.log"
         log.unlink(missing_ok=True)
         try:

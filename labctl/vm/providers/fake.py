@@ -16,6 +16,7 @@ _LIVE = (Power.RUNNING, Power.SUSPENDED)
 class _Lab:
     power: dict[str, Power] = field(default_factory=dict)  # machines that were made
     links: dict[str, Link] = field(default_factory=dict)
+    boots: dict[str, int] = field(default_factory=dict)
     snapshots: list[str] = field(default_factory=list)
 
 
@@ -44,7 +45,10 @@ class FakeProvider:
         """See `Provider`."""
         for name in self._names(site, names):
             with self._lock:
-                if self._lab(site).power.get(name) is not Power.RUNNING:
+                state = self.power(site)[name]
+                if state is Power.SUSPENDED:
+                    self.resume(site, name)
+                elif state is not Power.RUNNING:
                     self._start(site, name)
             progress(name, "running")
 
@@ -68,10 +72,15 @@ class FakeProvider:
             made = self._lab(site).power
             return {machine.name: made.get(machine.name, Power.ABSENT) for machine in site.topology.machines}
 
-    def link(self, site: Site, name: str) -> Link:
-        """What a test may look at: the machine's cable."""
+    def reaches(self, site: Site, name: str) -> bool:
+        """Whether a message would get to the machine and be answered; for tests."""
         with self._lock:
-            return self._lab(site).links[name]
+            return self.power(site)[name] is Power.RUNNING and self._lab(site).links[name] is Link.UP
+
+    def boots(self, site: Site, name: str) -> int:
+        """How often the machine started; for tests."""
+        with self._lock:
+            return self._lab(site).boots.get(name, 0)
 
     def power_off(self, site: Site, name: str) -> None:
         """See `Provider`."""
@@ -142,8 +151,9 @@ class FakeProvider:
         return self._labs.setdefault(str(site.state_dir), _Lab())
 
     def _start(self, site: Site, name: str) -> None:
-        self._lab(site).power[name] = Power.RUNNING
-        self._lab(site).links[name] = Link.UP
+        lab = self._lab(site)
+        lab.power[name], lab.links[name] = Power.RUNNING, Link.UP
+        lab.boots[name] = lab.boots.get(name, 0) + 1
 
     def _names(self, site: Site, names: Sequence[str]) -> list[str]:
         known = [machine.name for machine in site.topology.machines]
