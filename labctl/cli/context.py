@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,22 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """A group that knows the order its commands were added in, and guesses at misspelt ones."""
+    """A group that knows the order its commands were added in."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """In the order of a lab's life, not of the alphabet."""
         return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Add the nearest name to click's error."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            if near := difflib.get_close_matches(args[0], self.commands, n=1):
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
 
 
 def _complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001

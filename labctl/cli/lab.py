@@ -89,8 +89,9 @@ def status(name: str | None, output: str) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str | None, node: str, command: tuple[str, ...]) -> None:
     """Open a shell on NODE, or run COMMAND there and pass on its exit code: `labctl ssh worker1 -- nerdctl ps`."""
+    words = command[1:] if command[:1] == ("--",) else command
     with open_lab(name).ssh(node) as connection:
-        sys.exit(connection.interact(" ".join(command)))
+        sys.exit(connection.interact(" ".join(words)))
 
 
 @click.command()

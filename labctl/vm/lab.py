@@ -19,7 +19,7 @@ from labctl.kube.resources import NODES
 from labctl.kube.timing import PROFILES, Profile
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
-from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
 from labctl.vm import pki, providers, provision, ssh
 from labctl.vm.layout import lay_out
@@ -159,7 +159,8 @@ class Lab:
 
     def wait_api(self, deadline_s: float = _API_S) -> None:
         """Wait until the API server says it is ready."""
-        wait_for(self._api_ready, what="the API server to be ready", deadline_s=deadline_s, clock=self.clock)
+        with _hint(f"`labctl logs {self.topology.masters[0].name} apiserver` says why; `labctl up` tries again"):
+            wait_for(self._api_ready, what="the API server to be ready", deadline_s=deadline_s, clock=self.clock)
 
     def wait_nodes(self, event: Callable[[str, str], None] = lambda *_: None, deadline_s: float = _NODES_S) -> None:
         """Wait until every worker's Node is Ready."""
@@ -172,7 +173,8 @@ class Lab:
             told.update(ready)
             return all(worker.name in ready for worker in self.topology.workers)
 
-        wait_for(all_ready, what="all workers to be Ready", deadline_s=deadline_s, clock=self.clock)
+        with _hint("`labctl status` shows which is not; `labctl logs NODE kubelet` says why; `labctl up` tries again"):
+            wait_for(all_ready, what="all workers to be Ready", deadline_s=deadline_s, clock=self.clock)
 
     # -- snapshots and images ---------------------------------------------------------------------------------------
 
@@ -293,6 +295,15 @@ class _Meta(msgspec.Struct, frozen=True):
 class _Node(msgspec.Struct, frozen=True):
     metadata: _Meta
     status: _Status = _Status()
+
+
+@contextlib.contextmanager
+def _hint(hint: str) -> Iterator[None]:
+    """Say how to go on where a wait reaches its deadline."""
+    try:
+        yield
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(str(error), hint=hint) from error
 
 
 def provider_names() -> tuple[str, ...]:
