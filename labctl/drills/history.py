@@ -18,6 +18,8 @@ from labctl.drills.records import Entry, Record
 from labctl.runtime.clock import Clock, rfc3339_micro
 from labctl.runtime.errors import LabError
 
+NAME = "history.jsonl"
+
 R = TypeVar("R")
 
 _encode = msgspec.json.Encoder().encode

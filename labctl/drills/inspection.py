@@ -13,8 +13,10 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from labctl.drills import inside, views
+from labctl.drills.history import History
 from labctl.drills.records import Counted, Inspected, PodSeen, SetSeen
 from labctl.drills.target import Target
+from labctl.drills.workload import Workload
 from labctl.kube.errors import ApiError
 from labctl.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NODES, PODS, STATEFUL_SETS
 
@@ -56,6 +58,11 @@ def differences(found: Inspected) -> tuple[str, ...]:
     )
 
 
+def steady_looks(history: History) -> Iterator[Inspected]:
+    """How the lab was before the fault."""
+    return (record for _, record in history.of(Inspected) if record.moment == "steady")
+
+
 def unasked(found: Inspected) -> tuple[str, ...]:
     """The machines that could not be asked, a sentence each; what they run is unknown."""
     return tuple(f"{machine.node} could not be asked: {machine.error}" for machine in found.machines if machine.error)
@@ -88,10 +95,15 @@ def _set(entry: SetSeen) -> str:
 def _pods(found: Inspected) -> Iterator[str]:
     nodes = {node.name for node in found.nodes}
     for pod in found.pods:
-        if pod.deleting:
-            yield f"pod {pod.namespace}/{pod.name} on {pod.node or 'no node'} is still terminating"
         if pod.node and pod.node not in nodes:
             yield f"pod {pod.namespace}/{pod.name} is bound to {pod.node}, which is not a node"
+    yield from (text for _, text in _terminating(found))
+
+
+def _terminating(found: Inspected) -> Iterator[tuple[PodSeen, str]]:
+    for pod in found.pods:
+        if pod.deleting:
+            yield pod, f"pod {pod.namespace}/{pod.name} on {pod.node or 'no node'} is still terminating"
 
 
 def _endpoints(found: Inspected) -> Iterator[str]:
@@ -143,3 +155,24 @@ def _within(address: str, networks: Sequence[IPv4Network]) -> bool:
         return any(IPv4Address(address) in network for network in networks)
     except ValueError:  # four numbers with dots that are no address
         return False
+
+
+def blocking(found: Inspected, workload: Workload) -> tuple[str, ...]:
+    """What forbids to begin a drill: a node or the workload under test is not as it should be. Pure."""
+    if found.error:
+        return (f"the API could not be asked: {found.error}",)
+    name = (workload.namespace, workload.deployment)
+    mine = [entry for entry in found.sets if entry.kind == "Deployment" and (entry.namespace, entry.name) == name]
+    ready = sum(
+        endpoint.ready
+        for entry in found.slices
+        if (entry.namespace, entry.service) == (workload.namespace, workload.service)
+        for endpoint in entry.endpoints
+    )
+    wrong = [*_nodes(found), *(_set(entry) for entry in mine if not settled(entry))]
+    if not mine:
+        wrong.append(f"there is no Deployment {'/'.join(name)}")
+    if ready != workload.replicas:
+        wrong.append(f"service {workload.namespace}/{workload.service} has {ready} of {workload.replicas} endpoints")
+    wrong += [text for pod, text in _terminating(found) if workload.covers(pod)]
+    return tuple(wrong)

@@ -84,6 +84,11 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     cleanups: tuple[Action, ...] = ()  # remove what the drill deployed
 
 
+def replaced(pending: Pending, *, heals: tuple[Action, ...]) -> Pending:
+    """The same, with other heals."""
+    return msgspec.structs.replace(pending, heals=heals)
+
+
 _decoder = msgspec.json.Decoder(Pending)
 
 

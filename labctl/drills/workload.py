@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from labctl.drills.records import PodSeen
 from labctl.drills.target import Api
 from labctl.drills.undo import DeleteObject
 from labctl.kube.errors import AlreadyExists, Document
@@ -30,6 +31,10 @@ class Workload:
     node_port: int
     replicas: int
     selector: Mapping[str, str]
+
+    def covers(self, pod: PodSeen) -> bool:
+        """Whether the pod belongs to it."""
+        return pod.namespace == self.namespace and self.selector.items() <= pod.labels.items()
 
 
 def find(api: Api) -> Workload | None:

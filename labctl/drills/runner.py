@@ -1,0 +1,158 @@
+"""Running a drill: one at a time on a lab, with a process that heals if this one dies, and a report at the end.
+
+report = run(drill_named("worker-power-loss"), target, Options(), ui)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+from labctl.drills import history, lock, report, undo
+from labctl.drills.deadman import DeadMan
+from labctl.drills.judge import judge
+from labctl.drills.model import Drill, Options, Report
+from labctl.drills.records import FaultBegan
+from labctl.drills.recovery import Recovery, recover
+from labctl.drills.session import Session
+from labctl.drills.steady import Stopped
+from labctl.drills.target import Target
+from labctl.drills.ui import Silent, Ui
+from labctl.runtime.clock import Clock, SystemClock
+from labctl.runtime.errors import LabError, UsageError
+
+_RECOVERY_S = 180.0
+
+
+def run(
+    drill: Drill, target: Target, options: Options | None = None, ui: Ui | None = None, clock: Clock | None = None
+) -> Report:
+    """Run the drill and write its report; the lab is healed however this ends, by us or by the dead-man.
+
+    Raises LabError where nothing was injected (Busy, NotSteady, Stopped, ...) or the report could not be written.
+    SIGINT and SIGTERM end the drill early: heal, report, verdict unknown. A second one skips the wait afterwards.
+    """
+    options, ui, clock = options or Options(), ui or Silent(), clock or SystemClock()
+    if why := drill.impossible_on.get(target.provider):
+        raise UsageError(f"{drill.name} cannot run on {target.provider}: {why}")
+    folder = target.drills_dir
+    lock_fd = lock.take(folder, f"{drill.name}, process {os.getpid()}")
+    try:
+        _leftovers(target, ui, clock)
+        session = Session(drill, target, options, _new_folder(folder, drill.name, clock.now()), clock)
+        dead_man = DeadMan(folder, lock_fd)
+        dead_man.arm()
+        try:
+            with _interrupts(session):
+                return _conduct(session, drill, target, options, ui)
+        finally:
+            dead_man.dismiss()
+    finally:
+        os.close(lock_fd)
+
+
+def heal(target: Target, clock: Clock | None = None) -> Recovery:
+    """Undo whatever a drill left behind on this lab; Busy while one is running."""
+    lock_fd = lock.take(target.drills_dir, f"heal, process {os.getpid()}")
+    try:
+        return _recover(target, clock or SystemClock())
+    finally:
+        os.close(lock_fd)
+
+
+def _conduct(session: Session, drill: Drill, target: Target, options: Options, ui: Ui) -> Report:
+    try:
+        session.run(ui)
+    except Stopped:
+        if session.recorder.history().first(FaultBegan) is None:
+            raise Stopped("stopped before any fault was injected", hint="nothing needs healing") from None
+    except Exception as error:
+        if session.recorder.history().first(FaultBegan) is not None:
+            with contextlib.suppress(LabError):
+                _report(session, drill, target, options)
+        elif isinstance(error, LabError):
+            _mark_refused(session)
+        raise
+    found = _report(session, drill, target, options)
+    if undo.load(target.drills_dir) is not None:
+        ui.say("something of the drill could not be undone: run the drill's heal again when the lab answers")
+    return found
+
+
+def _report(session: Session, drill: Drill, target: Target, options: Options) -> Report:
+    told = session.recorder.history()
+    found = judge(told, drill, target.profile, trouble=session.recorder.trouble, run_dir=str(session.run_dir))
+    report.write(session.run_dir, found, told)
+    if options.report_dir is not None and options.report_dir != session.run_dir:
+        report.write(options.report_dir, found, told)
+    return found
+
+
+def _mark_refused(session: Session) -> None:
+    """Keep nothing of a drill that was refused: its folder would only look like a run."""
+    for name in (history.NAME,):
+        (session.run_dir / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        session.run_dir.rmdir()
+
+
+def _leftovers(target: Target, ui: Ui, clock: Clock) -> None:
+    """Heal what an earlier drill left, e.g. after the host itself went down."""
+    pending = undo.load(target.drills_dir)
+    if pending is None:
+        return
+    ui.say(f"an earlier drill ({pending.drill}) left something behind: healing it first")
+    done = _recover(target, clock)
+    if not done.ok:
+        raise LabError(
+            f"what an earlier drill left cannot be undone: {'; '.join(done.sentences)}",
+            hint="bring the lab up (`labctl up`), then try again",
+        )
+
+
+def _recover(target: Target, clock: Clock) -> Recovery:
+    deadline_s = _RECOVERY_S * max(1.0, target.slowness)
+    return recover(
+        target.drills_dir, clock, by="next runner", why="the drill was cut off", deadline_s=deadline_s, target=target
+    )
+
+
+def _new_folder(folder: Path, drill: str, now: datetime) -> Path:
+    """A folder for this run, e.g. `20260131T080000Z-worker-power-loss`."""
+    stem = f"{now:%Y%m%dT%H%M%SZ}-{drill}"
+    for number in range(1, 1_000):
+        path = folder / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise LabError(f"{path}: {error.strerror}") from error
+        return path
+    raise LabError(f"{folder}: too many runs of {drill} in one second")
+
+
+@contextlib.contextmanager
+def _interrupts(session: Session) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into an early, healed end while the drill runs; only possible in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def caught(_number: int, _frame: FrameType | None) -> None:
+        (session.hurry if session.stop.is_set() else session.stop).set()
+
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, caught)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,288 @@
+"""One drill from beginning to end: phases in order, a heal that always comes, a history of everything.
+
+The session holds no policy: victims, faults and bounds come from the drill, verdicts from `judge`.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+from labctl.drills import inspection, steady, undo, workload
+from labctl.drills.history import NAME, History, Recorder
+from labctl.drills.judge import NOT_CONVERGED
+from labctl.drills.measures import measure, zero_s
+from labctl.drills.model import Drill, Options
+from labctl.drills.observe import Observers
+from labctl.drills.probes import Load, Prober
+from labctl.drills.records import (
+    FaultBegan,
+    FaultEnded,
+    HealBegan,
+    HealEnded,
+    Interrupted,
+    PhaseBegan,
+    Said,
+    Sampled,
+    Scene,
+    Started,
+)
+from labctl.drills.sampler import Sampler
+from labctl.drills.target import Target
+from labctl.drills.ui import Status, Ui
+from labctl.drills.undo import Pending
+from labctl.drills.writes import Writer
+from labctl.runtime.clock import Clock
+from labctl.runtime.errors import LabError
+from labctl.runtime.loop import Stop
+
+_TICK_S = 0.1
+_LOOK_S = 1.0
+_MARGIN_S = 60.0
+
+
+class Session:
+    """A drill at work. `stop` ends it early, but never without the heal; `hurry` cuts the wait after the heal short."""
+
+    def __init__(self, drill: Drill, target: Target, options: Options, run_dir: Path, clock: Clock) -> None:
+        self._drill, self._target, self._options, self._clock = drill, target, options, clock
+        self.run_dir = run_dir
+        self.stop, self.hurry = Stop(), Stop()
+        self.recorder = Recorder(run_dir / NAME, clock)
+        self._loads, self._watches = Stop(), Stop()  # end the prober and writer; end the watches and samples
+        self._pending: Pending | None = None
+        self._ui: Ui | None = None
+        self._phase, self._shown = "prepare", 0
+
+    # -- the course of things --------------------------------------------------------------------------------------
+
+    def run(self, ui: Ui) -> None:
+        """All phases. LabError before the fault: nothing was injected. After it, everything ends in the history."""
+        self._ui = ui
+        try:
+            scene, writer, watchers, prober = self._before()
+            try:
+                self._strike(scene)
+                self._observe(scene)
+            except steady.Stopped as why:
+                self._say("stopping: the lab is healed first; interrupt again to skip the wait afterwards")
+                self.recorder.add(Interrupted(why=str(why)), durable=True)
+            except Exception as error:  # even our own mistake must not keep the lab broken
+                self.recorder.add(Interrupted(why=f"{type(error).__name__}: {error}"), durable=True)
+                self._heal("the runner failed")
+                if not isinstance(error, LabError):
+                    raise
+            self._heal("the drill was interrupted" if self._interrupted else "the drill is through")
+            self._converge()
+            self._collect(writer, watchers, prober)
+        finally:
+            self._loads.set()
+            self._watches.set()
+            self._clean_up()
+            self._drain()
+            self.recorder.close()
+
+    def _before(self) -> tuple[Scene, Writer, Observers, Prober]:
+        target, options = self._target, self._options
+        self.recorder.add(
+            Started(
+                drill=self._drill.name,
+                lab=target.lab,
+                provider=target.provider,
+                profile=target.profile.name,
+                version=version("labctl"),
+                pid=os.getpid(),
+            ),
+            durable=True,
+        )
+        self._enter("prepare")
+        found, said = steady.find_workload(target, lambda: self._arm(cleanups=workload.own_cleanups()))
+        self.recorder.add(Said(text=said))
+        self._enter("steady")
+        deadline_s = options.steady_deadline_s * target.slowness
+        steady.await_workload(target, found, self._tick, self._clock, deadline_s)
+        scene = steady.set_scene(target, self._drill, options, found)
+        self.recorder.add(scene, durable=True)
+        watchers = Observers(target.client, self.recorder, self._clock)
+        watchers.start(self._watches)
+        load = Load(steady.load_addresses(target, scene), scene.node_port, rate_per_s=options.rate_per_s)
+        prober = Prober(load, self.recorder, self._clock)
+        prober.start(self._loads)
+        writer = Writer(target.client, scene.namespace, self.recorder, self._clock)
+        self._arm(cleanups=(*self._cleanups, writer.cleanup))
+        writer.start(self._loads)
+        steady.await_answers(self.recorder.history, options.rate_per_s, options, self._tick, self._clock)
+        before = inspection.take(target, "steady")
+        self.recorder.add(before)
+        if wrong := inspection.blocking(before, found):
+            raise steady.NotSteady(f"the lab did not stay steady: {'; '.join(wrong[:3])}")
+        Sampler(target, scene, self.recorder, options.sample_s * target.slowness).start(self._watches)
+        return scene, writer, watchers, prober
+
+    def _strike(self, scene: Scene) -> None:
+        self._enter("arm")
+        faults = self._drill.faults(scene)
+        heals = tuple(action for fault in faults for action in fault.heals(self._target))
+        self._arm(heals=heals, last_s=self._latest_s(scene))
+        self._enter("fault")
+        for fault in faults:
+            self._tick((), pause_s=0.0)
+            self.recorder.add(FaultBegan(fault=fault.text, nodes=fault.nodes), durable=True)
+            try:
+                fault.inject(self._target)
+                ended_s = self._clock.monotonic_s()
+                took, evidence = fault.took(self._target, self._clock)
+            except LabError as error:
+                ended_s, took, evidence = self._clock.monotonic_s(), False, str(error)
+            self.recorder.add(FaultEnded(fault=fault.text, took=took, evidence=evidence), t_s=ended_s, durable=True)
+            if not took:
+                return
+
+    def _observe(self, scene: Scene) -> None:
+        """Until everything that has an upper bound has happened and stayed so, or the latest bound is over."""
+        history = self.recorder.history()
+        ended = history.last(FaultEnded)
+        if ended is None or not ended[1].took:
+            return
+        self._enter("observe")
+        zero = zero_s(history) or ended[0]
+        end_s = zero + self._latest_s(scene)
+        while self._clock.monotonic_s() < end_s:
+            waiting, calm_s = self._waiting(self.recorder.history(), scene, zero)
+            if not waiting and calm_s >= self._options.settle_s:
+                return
+            self._tick(waiting or (f"calm for {self._options.settle_s - calm_s:.0f} s more",), pause_s=0.25)
+
+    def _waiting(self, history: History, scene: Scene, zero: float) -> tuple[tuple[str, ...], float]:
+        """What has not happened yet, in words; and for how long the last of what has happened has stood."""
+        found = measure(history, scene)
+        passed_s = self._clock.monotonic_s() - zero
+        waiting, latest_s = [], 0.0
+        for bound in self._drill.bounds(self._target.profile, scene):
+            at_s: float | None = getattr(found, bound.measure)
+            if bound.upper_s is None:
+                continue
+            if at_s is None:
+                waiting.append(f"{bound.title}, due in {max(0.0, bound.upper_s - passed_s):.0f} s")
+            else:
+                latest_s = max(latest_s, at_s)
+        return tuple(waiting), passed_s - latest_s
+
+    def _heal(self, why: str) -> None:
+        """Apply the undo that is on disk; done once."""
+        if self._pending is None or not self._pending.heals or self.recorder.history().first(HealBegan):
+            return
+        self._enter("heal")
+        self.recorder.add(HealBegan(by="runner", why=why), durable=True)
+        self._drain()
+        deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
+        ok, said = undo.apply_all(self._pending.heals, self._target, self._clock, deadline_s=deadline_s)
+        self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said)), durable=True)
+        if ok:
+            self._pending = undo.replaced(self._pending, heals=())
+            undo.save(self._target.drills_dir, self._pending)
+
+    def _converge(self) -> None:
+        """Until spec equals status again, as far as it did before; what is left then is in the history."""
+        self._enter("converge")
+        history = self.recorder.history()
+        before = {text for record in inspection.steady_looks(history) for text in inspection.differences(record)}
+        end_s = self._clock.monotonic_s() + self._options.converge_deadline_s * max(1.0, self._target.slowness)
+        while True:
+            seen = inspection.take(self._target, "healed")
+            left = [text for text in inspection.differences(seen) if text not in before]
+            left += inspection.unasked(seen)
+            if not left or self._clock.monotonic_s() >= end_s or self.hurry.is_set():
+                break
+            if seen.machines:
+                self.recorder.add(Sampled(machines=seen.machines))
+            self._tick(tuple(left[:3]), pause_s=_LOOK_S, may_stop=False)
+        if left:
+            self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
+        self.recorder.add(seen)
+
+    def _collect(self, writer: Writer, watchers: Observers, prober: Prober) -> None:
+        self._enter("judge")
+        self._loads.set()
+        prober.join()
+        writer.read_back()
+        watchers.replay()
+
+    def _clean_up(self) -> None:
+        """Remove what the drill deployed; forget the undo once nothing is left of it."""
+        if self._pending is None:
+            return
+        ok, said = undo.apply_all(self._pending.cleanups, self._target, self._clock, deadline_s=20.0)
+        if ok and not self._pending.heals:
+            undo.clear(self._target.drills_dir)
+        elif not ok:
+            self._say(f"left behind: {'; '.join(said)}")
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _interrupted(self) -> bool:
+        return self.recorder.history().first(Interrupted) is not None
+
+    @property
+    def _cleanups(self) -> tuple[undo.Action, ...]:
+        return self._pending.cleanups if self._pending else ()
+
+    def _latest_s(self, scene: Scene) -> float:
+        """Seconds after the fault past which nothing is awaited any more."""
+        bounds = self._drill.bounds(self._target.profile, scene)
+        return max((bound.upper_s or 0.0 for bound in bounds), default=0.0) + self._options.patience_s
+
+    def _arm(
+        self,
+        *,
+        heals: tuple[undo.Action, ...] = (),
+        cleanups: tuple[undo.Action, ...] | None = None,
+        last_s: float = 0.0,
+    ) -> None:
+        """Put the undo on disk; LabError where that fails, and then nothing may be done to the lab."""
+        options, slowness = self._options, max(1.0, self._target.slowness)
+        allowed_s = (
+            last_s + (options.steady_deadline_s + options.heal_deadline_s + options.converge_deadline_s) * slowness
+        )
+        self._pending = Pending(
+            drill=self._drill.name,
+            run_dir=str(self.run_dir),
+            runner_pid=os.getpid(),
+            reopen=self._target.reopen,
+            heal_by_s=self._clock.monotonic_s() + allowed_s + _MARGIN_S,
+            heals=heals,
+            cleanups=self._cleanups if cleanups is None else cleanups,
+        )
+        undo.save(self._target.drills_dir, self._pending)
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self.recorder.add(PhaseBegan(name=phase))
+        self._drain()
+
+    def _tick(self, waiting: tuple[str, ...], *, pause_s: float = _TICK_S, may_stop: bool = True) -> None:
+        """Show what is new, pause; Stopped where the drill was asked to end."""
+        end_s = self._clock.monotonic_s() + pause_s
+        signal = self.stop if may_stop else self.hurry
+        while True:
+            self._drain()
+            if self._ui is not None:
+                self._ui.status(Status(self._clock.monotonic_s(), self._phase, waiting))
+            if may_stop and self.stop.is_set():
+                raise steady.Stopped("Ctrl-C")
+            left_s = end_s - self._clock.monotonic_s()
+            if left_s <= 0 or signal.is_set():
+                return
+            signal.wait_s(min(left_s, _TICK_S))
+
+    def _drain(self) -> None:
+        entries = self.recorder.history()
+        if self._ui is not None and len(entries) > self._shown:
+            self._ui.show(entries[self._shown :])
+        self._shown = len(entries)
+
+    def _say(self, text: str) -> None:
+        if self._ui is not None:
+            self._ui.say(text)

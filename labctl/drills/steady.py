@@ -1,0 +1,111 @@
+"""Before the fault: the workload, the scene, and the steady state without which no drill begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from labctl.drills import inspection, views, workload
+from labctl.drills.history import History
+from labctl.drills.model import Drill, Facts, Options
+from labctl.drills.records import Inspected, Probed, Scene
+from labctl.drills.target import Target
+from labctl.drills.workload import Workload
+from labctl.kube.resources import NODES, PODS
+from labctl.runtime.clock import Clock
+from labctl.runtime.errors import LabError, UsageError
+
+
+class NotSteady(LabError):
+    """The lab is not in the state that a drill must start from; nothing was done to it."""
+
+
+class Stopped(LabError):
+    """The drill was asked to end: Ctrl-C."""
+
+
+Tick = Callable[[tuple[str, ...]], None]  # shows what is waited for, pauses, raises Stopped when asked to
+
+
+def await_workload(target: Target, found: Workload, tick: Tick, clock: Clock, deadline_s: float) -> Inspected:
+    """Wait until the nodes and the workload are as they should be; NotSteady says what is not."""
+    end_s = clock.monotonic_s() + deadline_s
+    while True:
+        seen = inspection.take(target, "steady", machines=False)
+        wrong = inspection.blocking(seen, found)
+        if not wrong:
+            return seen
+        if clock.monotonic_s() >= end_s:
+            raise NotSteady(
+                f"the lab is not in a steady state: {'; '.join(wrong[:3])}",
+                hint="`labctl status` and `labctl kubectl -- get nodes,pods -o wide` show more",
+            )
+        tick(wrong)
+
+
+def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -> Scene:
+    """Choose the victims; UsageError where the drill cannot have them."""
+    nodes = tuple(sorted(views.node("NOW", raw).name for raw in target.client.list(NODES).items))
+    seen = (views.pod("NOW", raw) for raw in target.client.list(PODS, found.namespace).items)
+    pods = tuple(pod for pod in seen if found.covers(pod) and not pod.deleting)
+    victims = drill.choose(Facts(nodes, pods), options.nodes)
+    machines = {machine.name for machine in target.machines()}
+    if strange := [name for name in victims if name not in machines]:
+        raise UsageError(f"node {strange[0]} is not a machine of this lab: its power is out of reach")
+    return Scene(
+        nodes=nodes,
+        victims=victims,
+        namespace=found.namespace,
+        deployment=found.deployment,
+        service=found.service,
+        selector=dict(found.selector),
+        node_port=found.node_port,
+        replicas=found.replicas,
+        on_victims=sum(pod.node in victims for pod in pods),
+        slowness=target.slowness,
+    )
+
+
+def load_addresses(target: Target, scene: Scene) -> tuple[str, ...]:
+    """Where requests go: the nodes that the drill leaves alone."""
+    return tuple(machine.address for machine in target.machines() if machine.name in scene.survivors)
+
+
+def await_answers(
+    history: Callable[[], History], rate_per_s: float, options: Options, tick: Tick, clock: Clock
+) -> None:
+    """Wait until every request of the last `steady_s` seconds succeeded; NotSteady tells how many did not."""
+    end_s = clock.monotonic_s() + options.steady_deadline_s
+    while True:
+        now_s = clock.monotonic_s()
+        recent = [probe for at_s, probe in history().of(Probed) if at_s >= now_s - options.steady_s]
+        wrong = unanswered(recent, expected=round(rate_per_s * options.steady_s))
+        if not wrong:
+            return
+        if now_s >= end_s:
+            raise NotSteady(f"the lab is not in a steady state: {wrong}")
+        tick((wrong,))
+
+
+def unanswered(recent: Sequence[Probed], *, expected: int) -> str:
+    """What is wrong with the requests of a window that should hold `expected`; "" where nothing is. Pure."""
+    failed = [probe for probe in recent if not probe.ok]
+    if failed:
+        return f"{len(failed)} of {len(recent)} requests failed ({failed[-1].error} via {failed[-1].via})"
+    if len(recent) < expected * 0.9:
+        return f"{len(recent)} of {expected} requests answered so far"
+    return ""
+
+
+def find_workload(target: Target, prepare_cleanup: Callable[[], None]) -> tuple[Workload, str]:
+    """The lab's labelled workload, else our own (`prepare_cleanup` runs before it is made); and a sentence."""
+    try:
+        found = workload.find(target.client)
+        if found is not None:
+            return found, f"the workload is {found.namespace}/{found.deployment}, {found.replicas} replicas"
+        prepare_cleanup()
+        made = workload.deploy(target.client)
+    except msgspec.MsgspecError as error:
+        raise LabError(f"the workload cannot be read: {error}") from error
+    return made, f"no Deployment is labelled {workload.LABEL}: one of our own is made, and removed afterwards"
