@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @dataclass
 class Etcd:
-    """One etcd process; `start` after `kill` finds the same data. Disk syncs are off: the tests kill processes, not power."""
+    """One etcd process; `start` after `kill` finds the same data. No disk syncs: tests kill processes, not power."""
 
     data: Path
     tls: Tls | None = None  # what a client shows

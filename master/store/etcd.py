@@ -17,7 +17,7 @@ from master.store.fanout import Subscription
 from master.store.feed import Feed
 from master.store.gateway import EtcdError, Gateway, Lost, Tls
 from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn
-from master.store.protocol import Change, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
+from master.store.protocol import Change, Compacted, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
 
 __all__ = ["EtcdStore", "Tls"]
 
@@ -60,6 +60,7 @@ class EtcdStore:
         start = prefix.encode() or b"\x00"
         if after >= prefix:
             start = after.encode() + b"\x00"
+        newest = not revision
         while True:
             ask = min(_PAGE, limit - len(kvs)) if limit else _PAGE
             found = self._calls.range(Range(start, end, ask, revision))
@@ -69,9 +70,8 @@ class EtcdStore:
             if remaining <= 0 or not found.kvs or (limit and len(kvs) >= limit):
                 break
             start = kvs[-1].key + b"\x00"
-        with self._lock:
-            if self._feed is None:
-                self._begin = min(self._begin or revision, revision)
+        if newest:
+            self._note_list(revision)
         entries = tuple(kv.entry() for kv in kvs)
         return Page(entries, revision, remaining, entries[-1].key if remaining > 0 else "")
 
@@ -106,10 +106,12 @@ class EtcdStore:
         with self._lock:
             if self._closed:
                 raise StoreError("the store was closed")
-            if self._feed is None or self._feed.fanout.error is not None:
-                # The watches of a feed that ended all told Progress up to its last revision: go on from there.
-                reached = self._feed.fanout.revision if self._feed else self._begin
-                self._feed = self._new_feed(min(after, reached or after))
+            error = self._feed.fanout.error if self._feed else None
+            if self._feed is None or error is not None:
+                # The watches of a feed that was lost all told Progress up to its last revision: go on from there.
+                lost = self._feed if not isinstance(error, Compacted) else None
+                begin = lost.fanout.revision if lost else self._begin
+                self._feed = self._new_feed(min(after, begin or after))
                 self._begin = None
             if (subscription := self._feed.fanout.subscribe(prefix, after)) is not None:
                 return subscription
@@ -146,6 +148,12 @@ class EtcdStore:
 
     def _new_feed(self, after: int) -> Feed:
         return Feed(self._gateway, self._calls, self._clock, after)
+
+    def _note_list(self, revision: int) -> None:
+        """Several lists may come before the first watch: the shared feed is to begin at the oldest of them."""
+        with self._lock:
+            if self._feed is None or isinstance(self._feed.fanout.error, Compacted):
+                self._begin = min(self._begin or revision, revision)
 
     def _release(self, feed: Feed) -> None:
         feed.close()

@@ -112,6 +112,7 @@ class Feed:
         """The member knows less than we do: it lags, or the cluster was restored from a backup: start anew."""
         revision = self._calls.revision()
         if revision < self.fanout.revision:
+            self._calls.newest = revision
             raise Compacted(f"etcd went back to revision {revision} from {self.fanout.revision}", revision)
 
     def _check(self, stream: Stream, now_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -64,11 +65,9 @@ def test_a_conditional_write_to_an_absent_key_tells_that_nothing_stands_there(
     store: Store, at: str, write: str
 ) -> None:
     revision = store.delete(f"{at}a", expected=store.create(f"{at}a", b"1"))
+    calls = {"update": partial(store.update, f"{at}a", b"2"), "delete": partial(store.delete, f"{at}a")}
     with pytest.raises(RevisionMismatch) as caught:
-        if write == "update":
-            store.update(f"{at}a", b"2", expected=revision)
-        else:
-            store.delete(f"{at}a", expected=revision)
+        calls[write](expected=revision)
     assert caught.value.current is None
     assert store.get(f"{at}a") == (None, revision)
 

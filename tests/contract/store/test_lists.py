@@ -83,7 +83,7 @@ def test_the_compacted_past_cannot_be_listed_but_what_it_left_can(store: Store, 
     store.compact(updated)
     with pytest.raises(Compacted) as caught:
         store.list(at, revision=created)
-    assert [entry.key for entry in store.list(at, revision=caught.value.oldest).entries][0] == f"{at}a"
+    assert store.list(at, revision=caught.value.oldest).entries[0].key == f"{at}a"
     assert [entry.value for entry in store.list(at, revision=updated).entries] == [b"2"]
     assert [entry.value for entry in store.list(at).entries] == [b"2", b"x"]
 
