@@ -20,7 +20,7 @@ from agents.kubelet.plan import (
     Stop,
 )
 from agents.kubelet.runtime import ContainerStatus, Sandbox
-from agents.kubelet.seen import Failure, Rejection, Seen, Verdict
+from agents.kubelet.seen import SANDBOX_SLOT, VOLUMES_SLOT, Failure, Rejection, Seen, Verdict
 from agents.kubelet.views import Pod, PodStatus
 
 Document = dict[str, Any]
@@ -61,7 +61,7 @@ class Memory:
     flights: dict[str, Flight] = field(default_factory=dict)
     volumes_ready: bool = False
     clean: bool = False
-    reported: bool = False
+    final: bool = False  # the API has the last word on a pod that is being deleted
     removed: bool = False
     confirmed: bool = False  # the API has been told that nothing is left
     rejection: Rejection | None = None
@@ -113,7 +113,7 @@ class Memory:
             busy=frozenset(key for key, flight in flying.items() if not isinstance(flight.step, Start | Stop)),
             volumes_ready=self.volumes_ready,
             clean=self.clean,
-            reported=self.reported,
+            reported=self.final,
             network_ready=network_ready,
             removed=self.removed,
             active_s=now_s - self.since_s,
@@ -185,10 +185,12 @@ def flight_key(step: Instruction) -> str:
 
 
 def _slot(step: Instruction | None) -> str | None:
-    """Under which name a failure of it is told in the pod's status; None: not at all."""
+    """Under which name plan finds a failure of it; None: it only rests for a while."""
     if isinstance(step, Start):
         return step.name
-    return "" if isinstance(step, MakeSandbox | PrepareVolumes) else None
+    if isinstance(step, MakeSandbox):
+        return SANDBOX_SLOT
+    return VOLUMES_SLOT if isinstance(step, PrepareVolumes) else None
 
 
 def _with_status(pod: Pod, status: Document) -> Pod:

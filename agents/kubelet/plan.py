@@ -28,7 +28,7 @@ class MakeSandbox:
 
 @dataclass(frozen=True, slots=True)
 class PrepareVolumes:
-    """Bring the pod's volumes to the node; again while it runs, that config maps and secrets follow."""
+    """Bring the pod's volumes to the node; repeated while it runs, so that config maps and secrets follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +185,17 @@ def _run(pod: Pod, seen: Seen, timing: Profile) -> Plan:
 
 def _set_up(pod: Pod, seen: Seen, timing: Profile, tidy: Iterable[Instruction]) -> Plan:
     """Sandbox and volumes, side by side; both are idempotent."""
-    wait_s = look.retry_wait_s(seen, "", timing)
-    if wait_s > 0:
-        return Plan(tuple(tidy), min(wait_s, _deadline_s(pod, seen)))
     steps: list[Instruction] = list(tidy)
+    wake_s = _deadline_s(pod, seen)
     if seen.sandbox is None and not seen.busy & {"sandbox", "remove-sandbox"}:
-        steps.append(MakeSandbox())
+        wait_s = look.retry_wait_s(seen, look.SANDBOX_SLOT, timing)
+        steps += [] if wait_s else [MakeSandbox()]
+        wake_s = min(wake_s, wait_s or wake_s)
     if not seen.volumes_ready and not seen.busy & {"volumes", "cleanup"}:
-        steps.append(PrepareVolumes())
-    return Plan(tuple(steps), _deadline_s(pod, seen))
+        wait_s = look.retry_wait_s(seen, look.VOLUMES_SLOT, timing)
+        steps += [] if wait_s else [PrepareVolumes()]
+        wake_s = min(wake_s, wait_s or wake_s)
+    return Plan(tuple(steps), wake_s)
 
 
 def _due(pod: Pod, seen: Seen) -> Iterator[Container]:
@@ -256,6 +258,11 @@ def _tidy(seen: Seen) -> Iterator[Instruction]:
 
 def _remove(seen: Seen, entries: Iterable[ContainerStatus]) -> Iterator[Remove]:
     return (Remove(entry.id) for entry in entries if f"remove:{entry.id}" not in seen.busy)
+
+
+def all_dead(pod: Pod, seen: Seen) -> bool:
+    """Whether a pod that is being deleted has nothing left that runs or is about to."""
+    return pod.terminating and not seen.starting and not _running(seen)
 
 
 def _running(seen: Seen) -> list[ContainerStatus]:

@@ -17,7 +17,7 @@ SANDBOX = "labctl.io/sandbox"  # which sandbox a container was started in
 GRACE = "labctl.io/grace-seconds"  # for when the pod's object is gone before its containers
 LASTING_S = 600.0  # a container that ran this long starts with a clean record
 
-IMAGE_REASONS = frozenset({"ErrImagePull", "ErrImageNeverPull", "ImageInspectError", "InvalidImageName"})
+SANDBOX_SLOT, VOLUMES_SLOT = "/sandbox", "/volumes"  # beside container names, which have no slash
 CONFIG_REASON = "CreateContainerConfigError"
 
 
@@ -57,7 +57,7 @@ class Seen:
     sandbox: Sandbox | None = None
     containers: tuple[ContainerStatus, ...] = ()
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)  # by container id; absent: no probe has spoken
-    failures: Mapping[str, Failure] = field(default_factory=dict)  # by container name; "" for the pod's own set-up
+    failures: Mapping[str, Failure] = field(default_factory=dict)  # by container name, or one of the slots above
     exited_s: Mapping[str, float] = field(default_factory=dict)  # when we saw a container dead, by its id
     messages: Mapping[str, str] = field(default_factory=dict)  # termination messages, by container id
     starting: frozenset[str] = frozenset()  # names of containers whose start is under way

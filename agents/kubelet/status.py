@@ -72,8 +72,11 @@ def _why(pod: Pod, seen: Seen) -> tuple[str, str]:
 def _address(pod: Pod, seen: Seen, base: Mapping[str, Any], place: Place) -> str:
     if seen.sandbox is not None:
         return place.host_ip if pod.spec.host_network else seen.sandbox.address
-    ended = look.outcome(pod, seen) or pod.terminating
-    return str(base.get("podIP") or "") if ended else ""
+    return str(base.get("podIP") or "") if _ended(pod, seen) else ""
+
+
+def _ended(pod: Pod, seen: Seen) -> bool:
+    return pod.terminating or bool(look.outcome(pod, seen))
 
 
 # -- the phase
@@ -111,7 +114,9 @@ def _container(pod: Pod, seen: Seen, container: Container, place: Place) -> Docu
     }
     if identity := (_identity(entry) if entry else prior.container_id):
         document["containerID"] = identity
-    if waiting is not None:
+    if entry is None and _ended(pod, seen) and "terminated" in prior.state:
+        document["state"], last = prior.state, prior.last_state.get("terminated")  # its record is gone, its end stands
+    elif waiting is not None:
         document["state"] = {"waiting": waiting}
         last = _terminated(seen, entry) if entry is not None else _as_last(prior)
     else:
@@ -129,8 +134,7 @@ def _waiting(
     if entry is not None and entry.phase == "running":
         return None
     failure = seen.failures.get(container.name)
-    ended = look.outcome(pod, seen) or pod.terminating
-    if entry is not None and (ended or not look.should_restart(pod, container, entry)):
+    if entry is not None and (_ended(pod, seen) or not look.should_restart(pod, container, entry)):
         return None
     if failure is not None:
         return _failed_start(container, failure, seen, timing)

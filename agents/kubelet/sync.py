@@ -161,6 +161,7 @@ class Sync:
         facts = self._parts.facts()
         self._take_pods(listing, facts, now_s)
         self._take_orphans(listing, now_s)
+        self.probes.follow(self._subjects(listing))
         verdicts = self.probes.verdicts()
         refresh = now_s - self._refreshed_s >= VOLUME_REFRESH_S
         if refresh:
@@ -175,7 +176,6 @@ class Sync:
             if refresh:
                 self._refresh_volumes(memory, seen)
             wait_s = min(wait_s, resting_s, self._decide(memory, seen, facts))
-        self.probes.follow(self._subjects(listing))
         return max(0.0, 0.0 if self._completions else wait_s)
 
     # -- what is there
@@ -265,12 +265,13 @@ class Sync:
         place = status.Place(facts.host_ip, self._parts.timing, self._clock.now())
         wanted = status.render(memory.pod, seen, memory.base, place)
         diff = status.changes(memory.base, wanted)
-        memory.reported = not diff or memory.told == (wanted, diff)
-        seen = replace(seen, reported=memory.reported)
+        reported = memory.final or not diff or memory.told == (wanted, diff)
+        memory.final = memory.final or (reported and planning.all_dead(memory.pod, seen))
+        seen = replace(seen, reported=reported)
         decided = planning.plan(memory.pod, seen, self._parts.timing)
         for step in decided.instructions:
             self._begin(memory, step, seen)
-        if not memory.reported and not memory.removed and "status" not in memory.flights:
+        if not reported and not memory.removed and "status" not in memory.flights:
             self._write_status(memory, wanted, diff)
         return min(decided.wake_after_s, look.next_word_s(seen, self._parts.timing))
 
