@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 _UNSCHEDULABLE_S = 300.0  # upstream tries a pod again after so long even if nothing changed
 _COALESCE_S = 0.01  # changes come in bursts
+_UNCERTAIN_S = 2.0
+_MOST_BACKOFFS = 10_000
 
 
 def plugins() -> tuple[Plugin, ...]:
@@ -48,7 +50,7 @@ class Scheduler:
         self._binder = Binder(client, recorder, clock, self._failed)
         self._state = State()
         self._lock = threading.Lock()
-        self._failures: list[tuple[PodInfo, bool]] = []
+        self._failures: list[tuple[float, PodInfo]] = []  # when to forget, and what
         self._backoffs: dict[str, Backoff] = {}  # by pod uid
 
     def start(self, stop: Stop) -> Scheduler:
@@ -83,7 +85,7 @@ class Scheduler:
     def run_pass(self) -> float:
         """Take in what changed, decide, hand over; seconds until a held pod is due."""
         now_s = self._clock.monotonic_s()
-        self._take_failures(now_s)
+        next_s = self._take_failures(now_s)
         self._state.take_nodes(self._node_changes.take(), self._nodes.snapshot())
         self._state.take_pods(self._pod_changes.take(), self._pods.snapshot())
         snapshot = self._state.snapshot(now_s, tuple(self._services.snapshot().values()))
@@ -93,20 +95,24 @@ class Scheduler:
             else:
                 self._state.hold(decision.pod, now_s + _UNSCHEDULABLE_S)
             self._binder.put(decision)
-        return 0.0 if snapshot.pending else self._state.wake_after_s(now_s)
+        return 0.0 if snapshot.pending else min(next_s, self._state.wake_after_s(now_s))
 
     def _failed(self, info: PodInfo, uncertain: bool) -> None:
-        """From the binder's threads."""
+        """From the binder's threads. What may have taken effect stays counted until the API has had time to tell."""
+        due_s = self._clock.monotonic_s() + (_UNCERTAIN_S if uncertain else 0.0)
         with self._lock:
-            self._failures.append((info, uncertain))
+            self._failures.append((due_s, info))
         self.wake.ring()
 
-    def _take_failures(self, now_s: float) -> None:
-        """A binding that may have taken effect stays counted a while longer than the API needs to tell."""
+    def _take_failures(self, now_s: float) -> float:
+        """Forget the bindings that failed; seconds until the next one is due."""
         with self._lock:
-            failures, self._failures = self._failures, []
-        if len(self._backoffs) > 10_000:
+            due = [info for due_s, info in self._failures if due_s <= now_s]
+            self._failures = [entry for entry in self._failures if entry[0] > now_s]
+            next_s = min((due_s - now_s for due_s, _ in self._failures), default=3_600.0)
+        if len(self._backoffs) > _MOST_BACKOFFS:
             self._backoffs.clear()
-        for info, uncertain in failures:
-            backoff = self._backoffs.setdefault(info.meta.uid, Backoff(base_s=1.0 if uncertain else 0.2, cap_s=10.0))
+        for info in due:
+            backoff = self._backoffs.setdefault(info.meta.uid, Backoff(base_s=0.2, cap_s=10.0))
             self._state.forget(info, now_s, backoff.next_s())
+        return next_s
