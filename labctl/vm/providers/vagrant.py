@@ -81,6 +81,10 @@ class VagrantProvider:
         """See `Provider`."""
         return f"virtual machines, {kvm.describe(settings().cache_dir)}"
 
+    def slowness(self) -> float:
+        """See `Provider`."""
+        return kvm.slowness(settings().cache_dir)
+
     # -- the lab ----------------------------------------------------------------------------------------------------
 
     def up(self, site: Site, names: Sequence[str], progress: Progress) -> None:

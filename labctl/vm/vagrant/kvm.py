@@ -23,6 +23,7 @@ from labctl.vm.vagrant.site import Hypervisor
 QEMU = "qemu-system-x86_64"
 OLDEST_QEMU = 8  # 7.2 crashes guests under emulation
 _TRIAL_S = 20.0
+_EMULATION_SLOWNESS = 10.0
 _MARKER = b"labctl: the kernel runs"
 _FAILURE = b"KVM internal error"
 
@@ -64,6 +65,12 @@ def describe(cache_dir: Path, device: Path = Path("/dev/kvm")) -> str:
     if known is None:
         return "libvirt with KVM if the node's kernel boots under it (tried at the first `up`), else QEMU emulation"
     return "libvirt with KVM" if known.kvm else _emulation(known.why).why
+
+
+def slowness(cache_dir: Path) -> float:
+    """How much longer a machine's work takes than on this host's own processor."""
+    known = remembered(cache_dir)
+    return 1.0 if known is not None and known.kvm and not _no_device(Path("/dev/kvm")) else _EMULATION_SLOWNESS
 
 
 def remembered(cache_dir: Path) -> _Verdict | None:
