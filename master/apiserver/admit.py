@@ -1,0 +1,68 @@
+"""The admission chain: plugins found in `admission/`, run in their stated order on every create, update and delete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from labctl.kube.timing import Profile
+from labctl.runtime.discovery import discover
+from master.apiserver import admission
+from master.apiserver.registry import Kind, Registry
+from master.apiserver.request import User
+from master.apiserver.storage import Storage
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What plugins may look at."""
+
+    storage: Storage
+    registry: Registry
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """One write. `document` is the new object, which plugins may change; None on a delete."""
+
+    operation: str  # create, update or delete
+    kind: Kind
+    namespace: str
+    name: str
+    document: Document | None
+    old: Document | None
+    user: User
+    subresource: str = ""
+
+
+@runtime_checkable
+class Admission(Protocol):
+    """One concern. `resources` are the plurals it looks at; empty for all."""
+
+    name: str
+    order: int
+    operations: frozenset[str]
+    resources: frozenset[str]
+
+    def admit(self, write: Attributes, world: World) -> None:
+        """Change `write.document`, or raise an ApiError."""
+        ...
+
+
+class Chain:
+    """Every plugin, in order."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        found = discover(admission, "ADMISSION", Admission)  # type: ignore[type-abstract]
+        self._plugins = sorted(found.values(), key=lambda plugin: (plugin.order, plugin.name))
+
+    def admit(self, write: Attributes) -> None:
+        """Run every plugin that looks at this write."""
+        plural = write.kind.resource.plural
+        for plugin in self._plugins:
+            if write.operation in plugin.operations and (not plugin.resources or plural in plugin.resources):
+                plugin.admit(write, self._world)

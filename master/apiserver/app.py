@@ -1,0 +1,260 @@
+"""The Flask application: every request goes through one dispatcher, which finds the kind and the verb's handler."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import msgspec
+
+from labctl.kube.errors import ApiError, ServerError, TooLarge, TooManyRequests, Unauthorized, Unavailable
+from labctl.runtime.errors import LabError
+from master.apiserver import delete, discovery, health, problems, read, reviews, subresources, watch, write
+from master.apiserver.authn import Authenticator
+from master.apiserver.authz import authorize
+from master.apiserver.context import Context
+from master.apiserver.metrics import Metrics
+from master.apiserver.negotiate import PLAIN, Form, negotiate
+from master.apiserver.openapi import OpenApi
+from master.apiserver.registry import Kind
+from master.apiserver.reply import Reply, document_reply, object_reply
+from master.apiserver.request import Request, User, parse_path, parse_query
+from master.apiserver.response import respond
+from master.store.protocol import StoreError
+
+_log = logging.getLogger(__name__)
+
+_MAX_BODY_BYTES = 3 * 1024 * 1024
+_MAX_READS, _MAX_WRITES = 400, 200  # at once; watches and logs do not count
+
+
+class Server:
+    """Answers requests. One instance serves every greenlet of the process."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.metrics = Metrics(context.clock)
+        self._authenticator = Authenticator()
+        self._openapi = OpenApi(context.registry)
+        self._in_flight = {True: 0, False: 0}  # by "does it write"
+
+    def answer(self, environ: dict[str, Any], body: Callable[[], bytes]) -> tuple[Reply, list[str]]:
+        """The reply to one request and its warnings; never raises."""
+        warnings: list[str] = []
+        began_s = self.context.clock.monotonic_s()
+        request: Request | None = None
+        try:
+            user = self._authenticator.user(environ.get("gunicorn.socket"))
+            request = _request(environ, user, body)
+            reply = self._guarded(request, environ, warnings)
+        except ApiError as error:
+            reply = _failure(error)
+        except StoreError as error:
+            reply = _failure(Unavailable(f"etcdserver: {error}", details={}))
+        except (LabError, RecursionError) as error:
+            _log.exception("%s %s failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
+            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}))
+        except Exception as error:  # the server must answer whatever happens
+            _log.exception("%s %s failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
+            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}))
+        self._note(environ, request, reply, self.context.clock.monotonic_s() - began_s)
+        return reply, warnings
+
+    def _note(self, environ: dict[str, Any], request: Request | None, reply: Reply, took_s: float) -> None:
+        target = request.target if request else None
+        verb = request.verb if request else str(environ.get("REQUEST_METHOD", "")).lower()
+        plural = target.plural if target else ""
+        self.metrics.request(verb, plural, target.subresource if target else "", reply.code, took_s)
+        if _log.isEnabledFor(logging.DEBUG):
+            kv = {"verb": verb, "path": environ.get("PATH_INFO"), "code": reply.code, "ms": round(took_s * 1000, 1)}
+            _log.debug("request", extra={"kv": kv | {"user": request.user.name if request else ""}})
+
+    def _guarded(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
+        """With a limit on how many requests are at work at once."""
+        long_lived = request.verb == "watch" or (request.target is not None and request.target.subresource == "log")
+        if long_lived or request.target is None:
+            return self._dispatch(request, environ, warnings)
+        writes = request.method not in {"GET", "HEAD"}
+        if self._in_flight[writes] >= (_MAX_WRITES if writes else _MAX_READS):
+            raise TooManyRequests(
+                "too many requests, please try again later",
+                details={"retryAfterSeconds": 1},
+                headers={"Retry-After": "1"},
+            )
+        self._in_flight[writes] += 1
+        try:
+            return self._dispatch(request, environ, warnings)
+        finally:
+            self._in_flight[writes] -= 1
+
+    def _dispatch(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
+        if request.headers.get("authorization", "").lower().startswith("bearer "):
+            raise Unauthorized("Unauthorized")
+        authorize(request)
+        accept = environ.get("HTTP_ACCEPT", "")
+        if request.target is None or not request.target.is_resource:
+            return self._path(request, accept)
+        target = request.target
+        kind = self.context.registry.find(target.group, target.version, target.plural)
+        if kind is None:
+            raise problems.no_such_resource()
+        form = PLAIN if target.subresource == "log" else negotiate(accept)
+        if form.transform == "Table" and (include := request.query.get("includeObject")):
+            form = msgspec.structs.replace(form, include=include)
+        return self._resource(request, kind, form, warnings)
+
+    def _resource(self, request: Request, kind: Kind, form: Form, warnings: list[str]) -> Reply:
+        context, target, verb = self.context, request.target, request.verb
+        assert target is not None
+        if target.subresource:
+            return subresources.handle(context, request, kind, form, warnings)
+        _must_serve(kind, target.namespace, verb, named=bool(target.name))
+        if kind.virtual:
+            return reviews.handle(context, request, kind, form, warnings)
+        if verb == "get":
+            return read.get(context, request, kind, form)
+        if verb == "list":
+            return read.list_objects(context, request, kind, form)
+        if verb == "watch":
+            return self.metrics.watching(kind.resource, watch.watch(context, request, kind, form))
+        if verb == "create":
+            return object_reply(write.create(context, request, kind, warnings), kind, form, 201)
+        if verb == "update":
+            return object_reply(write.update(context, request, kind, warnings), kind, form)
+        if verb == "patch":
+            return object_reply(write.patch(context, request, kind, warnings), kind, form)
+        if verb == "delete":
+            return delete.delete(context, request, kind, form)
+        return delete.delete_collection(context, request, kind, form)
+
+    def _path(self, request: Request, accept: str) -> Reply:
+        """Everything that is no resource: discovery, OpenAPI, health, version, metrics."""
+        if request.method not in {"GET", "HEAD"}:
+            raise problems.method_not_allowed()
+        path, registry = request.path.rstrip("/") or "/", self.context.registry
+        if path in {"/api", "/apis"}:
+            if "as=APIGroupDiscoveryList" in accept and "v=v2;" in accept.replace(" ", "") + ";":
+                found = discovery.aggregated(registry, core=path == "/api")
+                return Reply(msgspec.json.encode(found), content_type=discovery.AGGREGATED)
+            if path == "/api":
+                config = self.context.config
+                return document_reply(discovery.core_versions(f"{config.advertise_address}:{config.port}"), PLAIN)
+            return document_reply(discovery.group_list(registry), PLAIN)
+        if request.target is not None:
+            listed = discovery.resource_list(registry, request.target.group, request.target.version)
+            if listed is None:
+                raise problems.no_such_resource()
+            return document_reply(listed, PLAIN)
+        return self._other_path(path, request)
+
+    def _other_path(self, path: str, request: Request) -> Reply:
+        parts = path.strip("/").split("/")
+        if parts[0] in {"healthz", "livez", "readyz"}:
+            return health.check(self.context, parts[0], "/".join(parts[1:]), verbose="verbose" in request.query)
+        if path == "/version":
+            return document_reply(health.VERSION, PLAIN)
+        if path == "/metrics":
+            return Reply(self.metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        if path == "/openapi/v2":
+            return Reply(self._openapi.v2())
+        if path == "/openapi/v3":
+            return document_reply(self._openapi.index(), PLAIN)
+        if parts[:2] == ["openapi", "v3"]:
+            found = self._openapi_v3(parts[2:])
+            if found is not None:
+                return Reply(found)
+        groups = self.context.registry.groups()
+        if parts[0] == "apis" and len(parts) == 2 and parts[1] in groups:
+            about = {"kind": "APIGroup", "apiVersion": "v1"} | discovery.group(parts[1], groups[parts[1]])
+            return document_reply(about, PLAIN)
+        if path == "/":
+            return document_reply({"paths": self._paths()}, PLAIN)
+        raise problems.no_such_resource()
+
+    def _openapi_v3(self, parts: list[str]) -> bytes | None:
+        if len(parts) == 2 and parts[0] == "api":
+            return self._openapi.v3("", parts[1])
+        return self._openapi.v3(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "apis" else None
+
+    def _paths(self) -> list[str]:
+        groups = self.context.registry.groups()
+        found = {
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        }
+        for group, versions in groups.items():
+            if group:
+                found |= {f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)}
+        return sorted(found)
+
+
+def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> Request:
+    pairs = parse_query(environ.get("QUERY_STRING", ""))
+    path = environ.get("PATH_INFO", "/")
+    method = environ["REQUEST_METHOD"]
+    headers = {"content-type": environ.get("CONTENT_TYPE", ""), "authorization": environ.get("HTTP_AUTHORIZATION", "")}
+    return Request(
+        method=method,
+        path=path,
+        query=dict(reversed(pairs)),  # the first of repeated options counts
+        headers=headers,
+        user=user,
+        target=parse_path(path),
+        body=b"" if method in {"GET", "HEAD"} else body(),
+        repeated=pairs,
+    )
+
+
+def _must_serve(kind: Kind, namespace: str, verb: str, *, named: bool) -> None:
+    """The kind has the verb, at this scope."""
+    resource = kind.resource
+    if verb not in resource.verbs:
+        raise problems.method_not_allowed()
+    if resource.namespaced:
+        if not namespace and verb not in {"list", "watch"}:
+            raise problems.method_not_allowed() if not named else problems.no_such_resource()
+    elif namespace and resource.plural != "namespaces":
+        raise problems.no_such_resource()
+
+
+def _failure(error: ApiError) -> Reply:
+    headers = dict(error.headers)
+    if isinstance(error, TooManyRequests):
+        headers.setdefault("Retry-After", str(error.details.get("retryAfterSeconds", 1)))
+    return Reply(msgspec.json.encode(error.to_status()), error.code, headers=headers)
+
+
+def create_app(server: Server) -> flask.Flask:
+    """The WSGI application."""
+    app = flask.Flask("apiserver", static_folder=None)
+
+    def every() -> flask.Response:
+        incoming = flask.request
+
+        def body() -> bytes:
+            length = incoming.content_length
+            if length is not None and length > _MAX_BODY_BYTES:
+                raise TooLarge(f"Request entity too large: limit is {_MAX_BODY_BYTES}", details={})
+            data = incoming.stream.read(_MAX_BODY_BYTES + 1)
+            if len(data) > _MAX_BODY_BYTES:
+                raise TooLarge(f"Request entity too large: limit is {_MAX_BODY_BYTES}", details={})
+            return data
+
+        reply, warnings = server.answer(incoming.environ, body)
+        return respond(reply, warnings, request_id=secrets.token_hex(8))
+
+    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    app.add_url_rule("/", "root", every, methods=methods, provide_automatic_options=False)
+    app.add_url_rule("/<path:path>", "every", lambda path: every(), methods=methods, provide_automatic_options=False)  # noqa: ARG005
+    return app

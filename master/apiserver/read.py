@@ -1,0 +1,176 @@
+"""Get and list, from memory, as fresh as asked for. Source: Kubernetes API concepts, "Resource versions"."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+
+from labctl.kube.errors import ApiError, BadRequest
+from master.apiserver import problems
+from master.apiserver.context import Context
+from master.apiserver.negotiate import Form
+from master.apiserver.registry import Kind
+from master.apiserver.reply import Reply, list_bytes, object_reply
+from master.apiserver.request import Request
+from master.apiserver.selection import selection
+from master.apiserver.watchcache import Cached, WatchCache, with_resource_version
+from master.store.protocol import Compacted
+
+_WAIT_S = 3.0
+
+
+class _Token(msgspec.Struct, rename={"revision": "rv", "after": "start"}):
+    """What `continue` says: go on after this key, at this revision."""
+
+    revision: int
+    after: str
+    version: str = "meta.k8s.io/v1"
+
+
+def get(context: Context, request: Request, kind: Kind, form: Form) -> Reply:
+    """GET of one object."""
+    assert request.target is not None
+    namespace, name = request.target.namespace, request.target.name
+    cache = _fresh(context, request, kind)
+    found = cache.get(kind.key(namespace if kind.resource.namespaced else "", name))
+    if found is None:
+        raise problems.not_found(kind.resource, name)
+    return object_reply(found.raw, kind, form)
+
+
+def revision_of(request: Request) -> int | None:
+    """The `resourceVersion` option as a number; None where it is not given."""
+    text = request.query.get("resourceVersion", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise BadRequest(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax', details={}
+        )
+    return int(text)
+
+
+def _fresh(context: Context, request: Request, kind: Kind) -> WatchCache:
+    """The cache, at least as new as the request wants: now, any (0), or a revision."""
+    revision = revision_of(request)
+    if revision is None:
+        return context.storage.current(kind)
+    cache = context.storage.cache(kind)
+    if revision:
+        cache.wait_until(revision, deadline_s=_WAIT_S)
+    return cache
+
+
+def list_objects(context: Context, request: Request, kind: Kind, form: Form) -> Reply:
+    """GET of a collection."""
+    assert request.target is not None
+    found, metadata = select(context, request, kind)
+    return Reply(list_bytes(found, kind, metadata, form), 200, form.content_type)
+
+
+def select(context: Context, request: Request, kind: Kind) -> tuple[list[bytes], dict[str, Any]]:
+    """The raw objects a list names, and the list's metadata."""
+    assert request.target is not None
+    scope = kind.scope(request.target.namespace)
+    limit = request.number("limit") or 0
+    match = selection(request, kind)
+    token = request.query.get("continue", "")
+    exact = _exactly(request)
+    if token:
+        if revision_of(request):
+            raise BadRequest("specifying resource version is not allowed when using continue", details={})
+        entries, revision, after = _at(context, kind, scope, _decoded(token))
+    elif exact:
+        entries, revision, after = _at(context, kind, scope, _Token(exact, ""))
+    else:
+        cached, revision = _fresh(context, request, kind).list(scope)
+        entries, after = list(cached), ""
+    if after:
+        entries = [entry for entry in entries if entry.key > after]
+    return _page(entries, revision, limit, match)
+
+
+def _page(entries: list[Cached], revision: int, limit: int, match: Any) -> tuple[list[bytes], dict[str, Any]]:
+    metadata: dict[str, Any] = {"resourceVersion": str(revision)}
+    if not limit or len(entries) <= limit:
+        return [entry.raw for entry in entries if match is None or match(entry)], metadata
+    page: list[bytes] = []
+    for at, entry in enumerate(entries):
+        if match is None or match(entry):
+            page.append(entry.raw)
+        if len(page) == limit and at + 1 < len(entries):
+            metadata["continue"] = _encoded(_Token(revision, entry.key))
+            if match is None:
+                metadata["remainingItemCount"] = len(entries) - at - 1
+            break
+    return page, metadata
+
+
+def _exactly(request: Request) -> int:
+    """The revision of `resourceVersionMatch=Exact`; 0 where it is not asked for."""
+    match, revision = request.query.get("resourceVersionMatch", ""), revision_of(request)
+    if match not in {"", "Exact", "NotOlderThan"}:
+        raise BadRequest(
+            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"', details={}
+        )
+    if match and revision is None:
+        raise BadRequest(
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            details={},
+        )
+    if match == "Exact" and not revision:
+        raise BadRequest(
+            'resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
+            details={},
+        )
+    return revision or 0 if match == "Exact" else 0
+
+
+def _at(context: Context, kind: Kind, scope: str, token: _Token) -> tuple[list[Cached], int, str]:
+    """Everything beyond the token, as it stood at its revision: from memory where that is the present, else the store."""
+    cache = context.storage.cache(kind)
+    entries, revision = cache.list(scope)
+    if revision == token.revision:
+        return list(entries), revision, token.after
+    cache.wait_until(token.revision, deadline_s=_WAIT_S)
+    try:
+        page = context.storage.store.list(scope, revision=token.revision, after=token.after)
+    except Compacted as error:
+        raise _gone() from error
+    found = [_cached(entry.key, entry.value, entry.revision) for entry in page.entries]
+    return found, token.revision, token.after
+
+
+class _Old:
+    """An object as it stood at an older revision."""
+
+    __slots__ = ("document", "key", "raw", "revision")
+
+    def __init__(self, key: str, raw: bytes, revision: int) -> None:
+        self.key, self.raw, self.revision = key, raw, revision
+        self.document = msgspec.json.decode(raw)
+
+
+def _cached(key: str, value: bytes, revision: int) -> Any:
+    return _Old(key, with_resource_version(value, revision), revision)
+
+
+def _gone() -> ApiError:
+    return problems.expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list"
+        " without the continue parameter."
+    )
+
+
+def _encoded(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(token)).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> _Token:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise BadRequest(f"continue key is not valid: {error}", details={}) from error

@@ -1,0 +1,26 @@
+"""A reply as a Flask response: headers, warnings, streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flask
+
+from master.apiserver.reply import Reply
+
+
+def respond(reply: Reply, warnings: Sequence[str], *, request_id: str) -> flask.Response:
+    """The response; a stream goes out chunk by chunk, as it comes."""
+    response = flask.Response(reply.body, status=reply.code, content_type=reply.content_type)
+    response.headers["Audit-Id"] = request_id
+    response.headers["Cache-Control"] = "no-cache, private"
+    for name, value in reply.headers.items():
+        response.headers[name] = value
+    for warning in warnings:
+        response.headers.add("Warning", f'299 - "{_quoted(warning)}"')
+    return response
+
+
+def _quoted(text: str) -> str:
+    printable = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:1024])
+    return printable.replace("\\", "\\\\").replace('"', '\\"')

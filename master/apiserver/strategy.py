@@ -1,0 +1,137 @@
+"""What each kind does beyond its schema when it is written: status apart from spec, generations, derived fields. Pure.
+
+Source: `pkg/registry/*/strategy.go` (PrepareForCreate, PrepareForUpdate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from labctl.kube.quantity import parse
+from labctl.kube.resources import Resource
+
+Document = dict[str, Any]
+Hook = Callable[[Document], None]
+
+# Kinds whose metadata.generation counts changes of what is not metadata or status.
+_GENERATION = frozenset({
+    "pods", "replicationcontrollers", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs",
+    "poddisruptionbudgets", "ingresses", "ingressclasses", "networkpolicies", "customresourcedefinitions",
+    "mutatingwebhookconfigurations", "validatingwebhookconfigurations", "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings", "flowschemas",
+    "prioritylevelconfigurations", "priorityclasses", "resourceslices", "deviceclasses",
+})  # fmt: skip
+# Kinds that may bring their status along when they are created.
+_STATUS_ON_CREATE = frozenset({"nodes", "namespaces", "pods", "persistentvolumes"})
+# Kinds whose status writers may change labels and annotations.
+_STATUS_METADATA = frozenset({"pods", "nodes"})
+# Kinds that come back themselves when they are deleted at once; others answer with a Status.
+RETURNS_DELETED = frozenset({"pods", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "services"})
+
+
+def has_status(resource: Resource) -> bool:
+    """Whether status is written through a subresource of its own."""
+    return "status" in resource.subresources
+
+
+def prepare_create(resource: Resource, document: Document) -> None:
+    """Drop what a creator may not set, derive what follows from the rest."""
+    if has_status(resource) and resource.plural not in _STATUS_ON_CREATE:
+        document["status"] = {}
+    if resource.plural in _GENERATION:
+        document["metadata"]["generation"] = 1
+    if hook := _ON_CREATE.get((resource.group, resource.plural)):
+        hook(document)
+
+
+def prepare_update(resource: Resource, new: Document, old: Document) -> None:
+    """The main endpoint: status stays, generation counts."""
+    if has_status(resource):
+        if "status" in old:
+            new["status"] = old["status"]
+        else:
+            new.pop("status", None)
+    if (resource.group, resource.plural) == ("", "namespaces"):
+        new["spec"] = old.get("spec", {})  # only /finalize changes it
+        new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = new["metadata"]["name"]
+    if resource.plural in _GENERATION and _body(new) != _body(old):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    if resource.plural == "pods":
+        new["status"] = _with_qos(new)
+
+
+def prepare_status(resource: Resource, new: Document, old: Document) -> Document:
+    """The /status endpoint: only status (and, for pods and nodes, metadata) is taken from `new`."""
+    metadata = new["metadata"]
+    if resource.plural not in _STATUS_METADATA:
+        metadata = old["metadata"]
+    else:
+        for key in ("ownerReferences", "finalizers"):
+            if key in old["metadata"]:
+                metadata[key] = old["metadata"][key]
+            else:
+                metadata.pop(key, None)
+    result = {**old, "metadata": metadata, "status": new.get("status", {})}
+    if resource.plural == "pods":
+        result["status"] = _with_qos(result)
+    return result
+
+
+def _body(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key not in {"metadata", "status", "kind", "apiVersion"}}
+
+
+def _with_qos(document: Document) -> Document:
+    status = document.get("status") or {}
+    return status if "qosClass" in status else {**status, "qosClass": qos_class(document.get("spec") or {})}
+
+
+def _pod_created(document: Document) -> None:
+    document["status"] = {"phase": "Pending", "qosClass": qos_class(document["spec"])}
+
+
+def _namespace_created(document: Document) -> None:
+    document.setdefault("spec", {})
+    finalizers = document["spec"].setdefault("finalizers", [])
+    if "kubernetes" not in finalizers:
+        finalizers.append("kubernetes")
+    document["status"] = {"phase": "Active"}
+
+
+def _job_created(document: Document) -> None:
+    """The selector that makes a Job's pods its own. Source: `pkg/registry/batch/job/strategy.go` (generateSelector)."""
+    spec = document["spec"]
+    if spec.get("manualSelector"):
+        return
+    uid, name = document["metadata"]["uid"], document["metadata"]["name"]
+    labels = spec.setdefault("template", {}).setdefault("metadata", {}).setdefault("labels", {})
+    labels |= {
+        "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
+        "controller-uid": uid, "job-name": name,
+    }  # fmt: skip
+    selector = spec.setdefault("selector", {})
+    selector.setdefault("matchLabels", {})["batch.kubernetes.io/controller-uid"] = uid
+
+
+_ON_CREATE: dict[tuple[str, str], Hook] = {
+    ("", "pods"): _pod_created,
+    ("", "namespaces"): _namespace_created,
+    ("batch", "jobs"): _job_created,
+}
+
+
+def qos_class(spec: Document) -> str:
+    """Guaranteed, Burstable or BestEffort. Source: `pkg/apis/core/v1/helper/qos/qos.go`."""
+    guaranteed, any_set = True, False
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    for container in containers:
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            limit, request = parse(limits.get(name, 0)), parse(requests.get(name, limits.get(name, 0)))
+            any_set = any_set or bool(limit) or bool(request)
+            guaranteed = guaranteed and bool(limit) and limit == request
+    if not any_set:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"

@@ -1,0 +1,181 @@
+"""Watches: JSON lines, bookmarks, initial events, 410 as an ERROR event. Each event's bytes are shared by all who watch.
+
+Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists"; apiserver `endpoints/handlers/watch.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from labctl.kube.errors import ApiError, BadRequest, Unavailable
+from labctl.runtime.loop import jittered_s
+from master.apiserver import problems
+from master.apiserver.context import Context
+from master.apiserver.negotiate import YAML, Form
+from master.apiserver.read import revision_of
+from master.apiserver.registry import Kind
+from master.apiserver.reply import Reply, partial, served
+from master.apiserver.request import Request
+from master.apiserver.selection import selection
+from master.apiserver.table import table
+from master.apiserver.watchcache import CacheEvent, Watcher
+
+Document = dict[str, Any]
+Build = Callable[[CacheEvent], bytes]
+
+_BOOKMARK_S = 60.0
+_LONGEST_S = 3600
+_SHORTEST_S = 1800.0  # without timeoutSeconds a watch lasts between this and twice this
+_WAIT_S = 3.0
+
+
+def watch(context: Context, request: Request, kind: Kind, form: Form) -> Reply:
+    """GET with `watch`: a stream that ends after `timeoutSeconds`."""
+    assert request.target is not None
+    if form.media == YAML:
+        form = Form()
+    seconds = request.number("timeoutSeconds")
+    lasts_s = float(min(seconds, _LONGEST_S)) if seconds else jittered_s(_SHORTEST_S, 1.0)
+    scope = kind.scope(request.target.namespace)
+    initial, marked = _wants_initial(request)
+    revision = revision_of(request)
+    if revision is None and request.flag("sendInitialEvents"):
+        cache = context.storage.current(kind)
+    else:
+        cache = context.storage.current(kind) if revision is None else context.storage.cache(kind)
+        if revision:
+            cache.wait_until(revision, deadline_s=_WAIT_S)
+    after = None if initial or not revision else revision
+    match = selection(request, kind)
+    watcher = cache.watch(scope, after=after, initial=initial, match=match)
+    stream = _Stream(context, kind, form, watcher, bookmarks=request.flag("allowWatchBookmarks"), marked=marked)
+    return Reply(stream.run(lasts_s), content_type="application/json", headers={"Cache-Control": "no-cache, private"})
+
+
+def _wants_initial(request: Request) -> tuple[bool, bool]:
+    """Whether the present state comes first, and whether a bookmark says where it ends."""
+    given, match = request.query.get("sendInitialEvents"), request.query.get("resourceVersionMatch", "")
+    if given is None:
+        if match:
+            raise _forbidden_match("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        return revision_of(request) in (None, 0), False
+    if match != "NotOlderThan":
+        raise _forbidden_match("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    wanted = request.flag("sendInitialEvents")
+    return wanted, wanted and request.flag("allowWatchBookmarks")
+
+
+def _forbidden_match(why: str) -> BadRequest:
+    field = "resourceVersionMatch" if why.startswith("resourceVersionMatch") else "sendInitialEvents"
+    return BadRequest(f'ListOptions.meta.k8s.io "" is invalid: {field}: Forbidden: {why}', details={})
+
+
+class _Stream:
+    """The lines of one watch."""
+
+    def __init__(
+        self, context: Context, kind: Kind, form: Form, watcher: Watcher, *, bookmarks: bool, marked: bool
+    ) -> None:
+        self._context, self._kind, self._form = context, kind, form
+        self._watcher, self._bookmarks, self._marked = watcher, bookmarks, marked
+        self._headed = False  # a Table's columns come with the first event only
+
+    def run(self, lasts_s: float) -> Iterator[bytes]:
+        """Lines until the watch ends: by time, by the client, by the server, or by an error, which is the last line."""
+        clock, stop = self._context.clock, self._context.stop
+        ends_s = clock.monotonic_s() + lasts_s
+        with self._watcher as watcher:
+            try:
+                yield from self._initial(watcher)
+                bookmark_s = clock.monotonic_s() + _BOOKMARK_S
+                while not stop.is_set():
+                    now_s = clock.monotonic_s()
+                    if now_s >= ends_s:
+                        return
+                    if now_s >= bookmark_s:
+                        bookmark_s = now_s + _BOOKMARK_S
+                        if self._bookmarks:
+                            yield self._bookmark(watcher.revision)
+                    wait_s = min(ends_s, bookmark_s) - now_s
+                    for lines in self._lines(watcher.take(max(0.0, wait_s))):
+                        yield lines
+            except Unavailable:
+                return  # the server ends: so does the stream, cleanly
+            except ApiError as error:
+                yield _line("ERROR", msgspec.json.encode(error.to_status()))
+
+    def _initial(self, watcher: Watcher) -> Iterator[bytes]:
+        batch: list[CacheEvent] = []
+        for event in watcher.initial_events():
+            batch.append(event)
+            if len(batch) == 100:
+                yield from self._lines(batch)
+                batch = []
+        yield from self._lines(batch)
+        if self._marked:
+            yield self._bookmark(watcher.initial_revision, {"k8s.io/initial-events-end": "true"})
+        else:
+            yield b""  # headers go out at once, even where nothing happens
+
+    def _lines(self, events: list[CacheEvent]) -> Iterator[bytes]:
+        if not events:
+            return
+        form, kind = self._form, self._kind
+        if form.transform == "Table" and not self._headed:
+            self._headed = True
+            yield _table_line(events[0], kind, form, headed=True)
+            events = events[1:]
+        name, build = _builder(kind, form)
+        joined = b"".join([event.encoded(name, build) for event in events])
+        if joined:
+            yield joined
+
+    def _bookmark(self, revision: int, annotations: Document | None = None) -> bytes:
+        """An object of the kind with nothing but its resourceVersion."""
+        metadata: Document = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = annotations
+        resource = self._kind.resource
+        found: Document = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+        if self._form.transform == "Table":
+            row = {"cells": [], "object": partial(found, self._form)}
+            found = {
+                "kind": "Table",
+                "apiVersion": f"meta.k8s.io/{self._form.version}",
+                "metadata": {"resourceVersion": str(revision)},
+                "columnDefinitions": None,
+                "rows": [row] if annotations else [],
+            }
+            if not annotations:
+                found["rows"] = [row]
+        elif self._form.transform:
+            found = partial(found, self._form)
+        return _line("BOOKMARK", msgspec.json.encode(found))
+
+
+def _line(kind: str, raw: bytes) -> bytes:
+    return b'{"type":"' + kind.encode() + b'","object":' + raw + b"}\n"
+
+
+def _builder(kind: Kind, form: Form) -> tuple[str, Build]:
+    """The name of a form of events and how one is encoded; watchers of the same form share the bytes."""
+    name = f"{kind.resource.api_version}/{form.transform}/{form.version}"
+    if not form.transform:
+        return name, lambda event: _line(event.type, served(event.object.raw, kind))
+    if form.transform == "Table":
+        return name, lambda event: _table_line(event, kind, form, headed=False)
+    return name, lambda event: _line(event.type, msgspec.json.encode(partial(event.object.document, form)))
+
+
+def _table_line(event: CacheEvent, kind: Kind, form: Form, *, headed: bool) -> bytes:
+    document = event.object.document
+    metadata = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
+    return _line(event.type, msgspec.json.encode(table(kind, [document], metadata, form, headed=headed)))
+
+
+def too_old(revision: int, oldest: int) -> ApiError:
+    """Upstream's words for a revision that is no longer kept."""
+    return problems.expired(f"too old resource version: {revision} ({oldest})")

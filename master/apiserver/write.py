@@ -1,0 +1,253 @@
+"""Create, update and patch: one path for every kind. Source: apiserver `registry/generic/registry/store.go`, `patch.go`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from labctl.kube.codec import DecodeError, decode_json, decode_yaml
+from labctl.kube.errors import ApiError, BadRequest, Invalid, UnsupportedMediaType
+from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch, strategic_patch
+from master.apiserver import metadata as meta
+from master.apiserver import problems, strategy
+from master.apiserver.admit import Attributes
+from master.apiserver.body import check, judge_unknown, media_type, read_object
+from master.apiserver.context import Context
+from master.apiserver.defaults import DEFAULTS
+from master.apiserver.registry import Kind
+from master.apiserver.request import Request
+from master.apiserver.storage import Deleted
+from master.apiserver.validation import validate, validate_update
+
+Document = dict[str, Any]
+
+_EVENT_TTL_S = 3600
+_PATCHES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+}
+
+
+def create(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
+    """POST: the stored object's JSON, of the stored version."""
+    assert request.target is not None
+    document = read_object(request, kind, context.registry, warnings)
+    return create_object(context, request, kind, document, request.target.namespace)
+
+
+def create_object(context: Context, request: Request, kind: Kind, document: Document, namespace: str) -> bytes:
+    """Store `document` (of the served version) in `namespace`."""
+    metadata = document["metadata"]
+    if metadata.get("resourceVersion"):
+        raise BadRequest("resourceVersion should not be set on objects to be created", details={})
+    _same_namespace(kind, metadata, namespace)
+    if kind.conversion:
+        document = kind.conversion.to_stored(document)
+    meta.begin(metadata, namespace if kind.resource.namespaced else "", context.clock)
+    apply_defaults(kind, document)
+    _must_be_named(kind, metadata)
+    strategy.prepare_create(kind.resource, document)
+    name = metadata["name"]
+    context.admission.admit(Attributes("create", kind, namespace, name, document, None, request.user))
+    apply_defaults(kind, document)  # again: what admission added
+    if errors := [*meta.errors(metadata, _rule(kind)), *validate(kind.resource, document)]:
+        raise problems.rejected(kind.resource, name, errors)
+    with context.allocation.for_create(kind, document, dry_run=request.dry_run) as taken:
+        if request.dry_run:
+            if context.storage.find(kind, namespace, name) is not None:
+                raise problems.already_exists(kind.resource, name)
+            return msgspec.json.encode(document)
+        ttl_s = _EVENT_TTL_S if kind.stored.plural == "events" else 0
+        stored = context.storage.create(kind, namespace, document, ttl_s=ttl_s)
+        taken.keep()
+    return stored
+
+
+def _must_be_named(kind: Kind, metadata: Document) -> None:
+    if not metadata.get("name"):
+        raise problems.rejected(
+            kind.resource, "", [problems.required("metadata.name", "name or generateName is required")]
+        )
+
+
+def _rule(kind: Kind) -> tuple[str, str]:
+    return kind.resource.group, kind.resource.plural
+
+
+def _same_namespace(kind: Kind, metadata: Document, namespace: str) -> None:
+    given = metadata.get("namespace")
+    if kind.resource.namespaced and given and given != namespace:
+        raise BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request", details={}
+        )
+
+
+def apply_defaults(kind: Kind, document: Document) -> None:
+    """Upstream's defaults, where the kind has some. A document that is no longer well formed is left to validation."""
+    if fill := DEFAULTS.get((kind.stored.group, kind.stored.plural)):
+        fill(document)
+
+
+def update(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
+    """PUT on the object or on its /status."""
+    assert request.target is not None
+    target = request.target
+    given = read_object(request, kind, context.registry, warnings)
+    metadata = given["metadata"]
+    if metadata.get("name") and metadata["name"] != target.name:
+        raise BadRequest(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})",
+            details={},
+        )
+    _same_namespace(kind, metadata, target.namespace)
+    encoded = msgspec.json.encode(given)
+
+    def change(old: Document) -> Document:
+        document: Document = msgspec.json.decode(encoded)
+        return prepare_update(context, request, kind, document, old)
+
+    return context.storage.change(kind, target.namespace, target.name, change, dry_run=request.dry_run)[0]
+
+
+def prepare_update(context: Context, request: Request, kind: Kind, new: Document, old: Document) -> Document:
+    """The document to store instead of `old`: preconditions, status apart, defaults, admission, validation.
+
+    `new` is of the served version, `old` as stored.
+    """
+    assert request.target is not None
+    resource, name, sub = kind.resource, request.target.name, request.target.subresource
+    metadata = new["metadata"]
+    _preconditions(kind, name, metadata, old["metadata"])
+    if kind.conversion:
+        new = kind.conversion.to_stored(new)
+    meta.carry(metadata, old["metadata"])
+    apply_defaults(kind, new)
+    if sub == "status":
+        new = strategy.prepare_status(resource, new, old)
+    else:
+        strategy.prepare_update(resource, new, old)
+    write = Attributes("update", kind, request.target.namespace, name, new, old, request.user, sub)
+    context.admission.admit(write)
+    errors = meta.errors(new["metadata"], _rule(kind)) if sub != "status" else []
+    errors += validate_update(resource, new, old, sub)
+    if errors:
+        raise problems.rejected(resource, name, errors)
+    if not sub:
+        context.allocation.for_update(kind, new, old, dry_run=request.dry_run)
+    _finish_deletion(new)
+    return new
+
+
+def _preconditions(kind: Kind, name: str, given: Document, old: Document) -> None:
+    if (uid := given.get("uid")) and uid != old.get("uid"):
+        raise problems.conflict(
+            kind.resource,
+            name,
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old.get('uid')}",
+        )
+    if (version := given.get("resourceVersion")) and version not in {"0", old.get("resourceVersion")}:
+        raise problems.conflict(kind.resource, name)
+
+
+def _finish_deletion(new: Document) -> None:
+    """An object that waits for its last finalizer goes when that is gone (and its grace is over)."""
+    metadata = new["metadata"]
+    if (
+        metadata.get("deletionTimestamp")
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+    ):
+        if new.get("kind") == "Namespace" and (new.get("spec") or {}).get("finalizers"):
+            return
+        raise Deleted(new)
+
+
+def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
+    """PATCH on the object or on its /status; retried on conflict unless the patch carries a resourceVersion."""
+    assert request.target is not None
+    target = request.target
+    how, body = _patch_body(request)
+
+    def change(old: Document) -> Document:
+        served = kind.conversion.from_stored(old) if kind.conversion else old
+        patched = _patched(context, request, kind, (how, body), served, warnings)
+        return prepare_update(context, request, kind, patched, old)
+
+    return context.storage.change(kind, target.namespace, target.name, change, dry_run=request.dry_run)[0]
+
+
+def _patch_body(request: Request) -> tuple[str, Any]:
+    media = media_type(request)
+    how = _PATCHES.get(media)
+    if how is None:
+        listed = ", ".join(_PATCHES)
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {listed}", details={}
+        )
+    try:
+        body = decode_json(request.body)
+    except DecodeError:
+        try:
+            body = decode_yaml(request.body)
+        except DecodeError as error:
+            raise BadRequest(f"error decoding patch: {error}", details={}) from error
+    if how == "json" and not isinstance(body, list):
+        raise BadRequest(
+            "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch", details={}
+        )
+    if how != "json" and not isinstance(body, dict):
+        raise BadRequest("error decoding patch: the patch is not an object", details={})
+    return how, body
+
+
+def _patched(
+    context: Context, request: Request, kind: Kind, patch: tuple[str, Any], old: Document, warnings: list[str]
+) -> Document:
+    """The document after the patch, of the served version, checked like a body."""
+    assert request.target is not None
+    how, body = patch
+    try:
+        patched = patch_document(how, body, old, context, kind)
+    except PatchError as error:
+        raise BadRequest(str(error), details={}) from error
+    except PatchRejected as error:
+        raise _unprocessable(str(error)) from error
+    if not isinstance(patched, dict):
+        raise BadRequest("error decoding patch: the result is not an object", details={})
+    patched = msgspec.json.decode(msgspec.json.encode(patched))  # parts are shared with `old`
+    warnings.clear()
+    if patched.get("kind", kind.resource.kind) != kind.resource.kind:
+        raise BadRequest("the kind of an object cannot be patched", details={})
+    given = (patched.get("metadata") or {}).get("name") if isinstance(patched.get("metadata"), dict) else None
+    if given != request.target.name:
+        raise problems.rejected(
+            kind.resource, request.target.name, [problems.invalid("metadata.name", given, "field is immutable")]
+        )
+    return check(patched, request, kind, context.registry, warnings)
+
+
+def patch_document(how: str, body: Any, old: Document, context: Context, kind: Kind) -> Any:
+    """Apply one of the patch types."""
+    if how == "json":
+        return json_patch(old, body)
+    if how == "merge":
+        return merge_patch(old, body)
+    return strategic_patch(old, body, context.registry.shape(kind))
+
+
+def _unprocessable(message: str) -> ApiError:
+    return Invalid(f"the server rejected our request due to an error in our request: {message}", details={})
+
+
+__all__ = [
+    "apply_defaults",
+    "create",
+    "create_object",
+    "judge_unknown",
+    "patch",
+    "patch_document",
+    "prepare_update",
+    "update",
+]
