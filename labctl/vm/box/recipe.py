@@ -42,7 +42,7 @@ MASKED_UNITS = (
     *("systemd-udevd.service", "systemd-udev-trigger.service", "systemd-udevd-control.socket"),
     *("systemd-udevd-kernel.socket", "systemd-udevd-varlink.socket", "kmod-static-nodes.service"),
     *("systemd-tmpfiles-setup-dev-early.service", "systemd-tmpfiles-setup-dev.service"),
-    *("systemd-initctl.socket", "systemd-creds.socket", "systemd-journal-flush.service"),
+    *("systemd-initctl.socket", "systemd-creds.socket"),
     # hardware a lab machine has not
     *("systemd-rfkill.socket", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service"),
     *("systemd-pcrextend.socket", "systemd-pcrlock.socket", "systemd-hibernate-clear.service"),
