@@ -21,7 +21,7 @@ from agents.kubelet import seen as look
 from agents.kubelet import status
 from agents.kubelet.admit import admit
 from agents.kubelet.apply import Hands, about
-from agents.kubelet.checks import target_of
+from agents.kubelet.checks import Checker, target_of
 from agents.kubelet.memory import RETRY_S, Memory, Stored, flight_key
 from agents.kubelet.observer import Listing, Observer
 from agents.kubelet.plan import (
@@ -98,6 +98,7 @@ class Parts:
     clock: Clock
     timing: Profile
     hands: Hands
+    checker: Checker
     observer: Observer
     pods: PodSource
     executor: Executor
@@ -130,10 +131,10 @@ class _Decoded:
 class Sync:
     """See the module. `step` decides once; `run` does so whenever something changed."""
 
-    def __init__(self, parts: Parts, probes: Callable[[Callable[[], None]], Probes]) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts, self._clock = parts, parts.clock
         self.wake = Wake()
-        self.probes = probes(self.wake.ring)
+        self.probes = Probes(parts.checker, parts.clock, on_change=self.wake.ring, on_failure=self._probe_failed)
         self._memories: dict[str, Memory] = {}
         self._present: frozenset[str] = frozenset()
         self._decoded: dict[str, _Decoded] = {}
@@ -362,7 +363,7 @@ class Sync:
                 answered = done.answer.get("status") or {}
                 memory.wrote(done.answer, done.wanted, status.changes(answered, done.wanted))
 
-    def probe_failed(self, pod: object, container: Container, kind: Kind, message: str) -> None:
+    def _probe_failed(self, pod: object, container: Container, kind: Kind, message: str) -> None:
         """Told by the probes: an Event, as upstream."""
         if isinstance(pod, Pod):
             words = f"{kind.capitalize()} probe failed: {message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_an_answer_that_differs_from_what_we_wrote_is_not_written_for_ever(tmp_p
         args[2]["status"].pop("qosClass", None)  # type: ignore[index]
         return patch(*args, **options)  # type: ignore[arg-type]
 
-    world.api.patch = stubborn  # type: ignore[method-assign, assignment]
+    world.api.patch = stubborn  # type: ignore[method-assign]
     world.run(30)
     assert len(world.api.patches) < 10
     assert world.status()["phase"] == "Running"
@@ -171,10 +172,8 @@ def test_whatever_happens_the_node_converges_and_no_container_is_doubled(actions
         for action, cut in zip(actions, cuts, strict=False):
             if action == "crash":
                 world.executor.left = cut
-                try:
+                with contextlib.suppress(Crash):
                     world.settle(5)
-                except Crash:
-                    pass
                 world.executor.left = None
                 world.restart()
             elif action == "kill" and world.runtime.running():

@@ -13,7 +13,6 @@ from agents.kubelet.apply import Hands, Machine, Tools
 from agents.kubelet.checks import Checker
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.observer import Observer
-from agents.kubelet.probes import Probes
 from agents.kubelet.sync import Facts, Parts, Sync
 from agents.kubelet.views import Pod
 from labctl.kube.client import Client
@@ -119,14 +118,14 @@ class FakeApi(Client):
         self.put(resource, document)
         return copy.deepcopy(self._find(resource.plural, namespace, name))
 
-    def delete(self, resource: Resource, name: str, namespace: str = "", **options: Any) -> None:
+    def delete(self, resource: Resource, name: str, namespace: str = "", **options: Any) -> Document:  # type: ignore[override]
         self._reach()
         document = self._find(resource.plural, namespace, name)
         if options.get("uid") and document["metadata"]["uid"] != options["uid"]:
             raise Conflict("another uid")
         assert options.get("grace_s") == 0
         self.deleted.append(name)
-        del self.objects[resource.plural, namespace, name]
+        return self.objects.pop((resource.plural, namespace, name))
 
     def _find(self, plural: str, namespace: str, name: str) -> Document:
         found = self.objects.get((plural, namespace, name))
@@ -220,16 +219,14 @@ class World:
             clock=self.clock,
             timing=self.timing,
             hands=Hands(tools, self.machine),
+            checker=tools.checker,
             observer=self.observer,
             pods=self.api,
             executor=self.executor,
             facts=lambda: self.facts,
             kept_pods=self.volumes.pods,
         )
-        self.sync = Sync(
-            parts,
-            lambda ring: Probes(tools.checker, self.clock, on_change=ring, on_failure=lambda *a: self.sync.probe_failed(*a)),
-        )
+        self.sync = Sync(parts)
 
     def step(self) -> float:
         self.observer.observe()
