@@ -23,6 +23,7 @@ __all__ = ["EtcdStore", "Tls"]
 
 _PAGE = 500  # entries asked for at once where the caller wants them all
 _LEASE_NOT_FOUND = 5
+_NEVER = -1  # no key stands there; 0 would mean to etcd that it must not exist
 
 
 class EtcdStore:
@@ -161,7 +162,7 @@ class EtcdStore:
             self._private.discard(feed)
 
     def _conditional(self, key: str, operation: Operation, expected: int) -> int:
-        revision, current = self._write(key.encode(), operation, expected)
+        revision, current = self._write(key.encode(), operation, expected or _NEVER)
         if revision:
             return revision
         if current is None:

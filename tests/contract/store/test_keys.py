@@ -72,6 +72,12 @@ def test_a_conditional_write_to_an_absent_key_tells_that_nothing_stands_there(
     assert store.get(f"{at}a") == (None, revision)
 
 
+def test_revision_zero_is_never_what_stands_there(store: Store, at: str) -> None:
+    with pytest.raises(RevisionMismatch):
+        store.update(f"{at}a", b"1", expected=0)
+    assert store.list(at).entries == ()
+
+
 def test_a_stale_delete_leaves_the_key(store: Store, at: str) -> None:
     created = store.create(f"{at}a", b"1")
     updated = store.update(f"{at}a", b"2", expected=created)
