@@ -60,7 +60,7 @@ class Api(Protocol):
         """See Client (a merge patch)."""
         ...
 
-    def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+    def delete(self, resource: Resource, name: str, namespace: str = "") -> object:
         """See Client."""
         ...
 

@@ -186,8 +186,8 @@ class Lab:
 
     def snapshot_restore(self, snapshot: str, reporter: Reporter) -> None:
         """Bring the lab back to `snapshot`; returns when the API answers and all nodes are Ready."""
-        if snapshot not in self.provider.snapshot_list(self.site):
-            known = ", ".join(self.provider.snapshot_list(self.site)) or "none"
+        if snapshot not in self.snapshot_list():
+            known = ", ".join(self.snapshot_list()) or "none"
             raise UsageError(f"there is no snapshot {snapshot!r}", hint=f"there are: {known}")
         with self.state.locked("snapshot restore"):
             with reporter.phase(f"restore {snapshot}"):
@@ -197,11 +197,20 @@ class Lab:
             with reporter.phase("nodes Ready", until_s=_NODES_S):
                 self.wait_nodes(reporter.event)
 
+    def snapshot_list(self) -> Sequence[str]:
+        """The snapshots' names, oldest first."""
+        return self.provider.snapshot_list(self.site)
+
+    def snapshot_delete(self, snapshot: str, reporter: Reporter) -> None:
+        """Forget `snapshot`."""
+        with self.state.locked("snapshot delete"), reporter.phase(f"delete {snapshot}"):
+            self.provider.snapshot_delete(self.site, snapshot)
+
     def load_image(self, archive: bytes, machines: Sequence[Machine], event: Callable[[str, str], None]) -> None:
         """Import a docker archive on each machine, into the namespace that the kubelet uses."""
 
         def load(machine: Machine) -> None:
-            path = f"/var/tmp/labctl-image-{hashlib.sha256(archive).hexdigest()[:12]}.tar"
+            path = f"/root/labctl-image-{hashlib.sha256(archive).hexdigest()[:12]}.tar"
             with self.ssh(machine.name) as connection:
                 connection.put(path, archive)
                 connection.run(f"nerdctl -n k8s.io load -q -i {path} && rm {path}", timeout_s=_LOAD_S)
