@@ -1,0 +1,135 @@
+"""Puts a kubelet together and starts its threads: informers, observer, probes, heartbeat, node status, pod loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import msgspec
+
+from agents.kubelet import lease, node
+from agents.kubelet.apply import Hands, Machine, Tools, Volumes
+from agents.kubelet.checks import Checker
+from agents.kubelet.config import Config
+from agents.kubelet.node import Figures
+from agents.kubelet.observer import Observer
+from agents.kubelet.reporter import Reporter
+from agents.kubelet.runtime import ContainerRuntime
+from agents.kubelet.sync import Parts, Sync
+from labctl.kube.client import Client
+from labctl.kube.events import Recorder
+from labctl.kube.informer import Informer
+from labctl.kube.resources import NODES, PODS
+from labctl.runtime.clock import Clock
+from labctl.runtime.loop import Stop
+
+LOG_DIR = "/var/log/pods"
+_LANES = {"runtime": 4, "stop": 64, "api": 2}  # threads at most; they are made when needed
+
+_log = logging.getLogger(__name__)
+
+
+class Lanes:
+    """An executor of threads: container starts never wait behind containers that take their time to stop."""
+
+    def __init__(self) -> None:
+        self._pools = {name: ThreadPoolExecutor(size, thread_name_prefix=name) for name, size in _LANES.items()}
+
+    def submit(self, lane: str, work: Callable[[], None]) -> None:
+        """See `Executor`."""
+        self._pools[lane].submit(work)
+
+    def shut_down(self) -> None:
+        """Begin nothing more; what is under way is left to end or to be cut off with the process."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a kubelet is given: the machine's side of it."""
+
+    runtime: ContainerRuntime
+    volumes: Volumes
+    measure: Callable[[], Figures]
+    clock: Clock
+    use_pod_cidr: Callable[[str], None] = lambda _: None
+    log_dir: str = LOG_DIR
+
+
+class Kubelet:
+    """One node's kubelet. `run` blocks until `stop`; containers run on."""
+
+    def __init__(self, config: Config, client: Client, heartbeat_client: Client, world: World) -> None:
+        self.config, self._client, self._world = config, client, world
+        self._recorder = Recorder(client, "kubelet", clock=world.clock, host=config.node_name)
+        self._checker = Checker(world.runtime, world.clock)
+        self._lanes = Lanes()
+        self.reporter = Reporter(client, config, world.runtime, world.measure, world.clock)
+        self.reporter.on_pod_cidr = world.use_pod_cidr
+        self._heartbeat = lease.Heartbeat(heartbeat_client, config.node_name, config.timing, world.clock)
+        self._pods: Informer[msgspec.Raw] = Informer(
+            client, PODS, msgspec.Raw, on_change=self._ring, field_selector=f"spec.nodeName={config.node_name}"
+        )
+        self._nodes: Informer[msgspec.Raw] = Informer(
+            client,
+            NODES,
+            msgspec.Raw,
+            on_change=self.reporter.wake.ring,
+            field_selector=f"metadata.name={config.node_name}",
+        )
+        self.observer = Observer(world.runtime, on_change=self._ring)
+        self.hands = Hands(self._tools(), self._machine())
+        self.sync = Sync(self._parts())
+
+    def run(self, stop: Stop) -> None:
+        """Register, then keep node, lease and pods true until `stop`."""
+        config = self.config
+        self.observer.start(stop)
+        self._recorder.start(stop)
+        self.reporter.register(stop)
+        self._heartbeat.start(stop)
+        self.reporter.nodes = self._nodes.start(stop)
+        self.reporter.on_change = self._ring
+        self._pods.start(stop)
+        self.sync.probes.start(stop)
+        self.reporter.start(stop)
+        _log.info("running", extra={"kv": {"node": config.node_name, "address": config.node_ip}})
+        self.sync.run(stop)
+        self._lanes.shut_down()
+
+    def _ring(self) -> None:
+        self.sync.wake.ring()
+
+    def _tools(self) -> Tools:
+        world = self._world
+        return Tools(world.runtime, world.volumes, self._client, self._recorder, self._checker, world.clock)
+
+    def _machine(self) -> Machine:
+        config, figures = self.config, self.reporter.machine
+        room = node.allocatable(config, figures)
+        return Machine(
+            node_ip=config.node_ip,
+            root_dir=config.root_dir,
+            log_dir=self._world.log_dir,
+            allocatable_cpu_milli=room["cpu"],
+            allocatable_memory_bytes=room["memory"],
+            memory_bytes=node.capacity(config, figures)["memory"],
+        )
+
+    def _parts(self) -> Parts:
+        return Parts(
+            client=self._client,
+            recorder=self._recorder,
+            clock=self._world.clock,
+            timing=self.config.timing,
+            hands=self.hands,
+            checker=self._checker,
+            observer=self.observer,
+            pods=self._pods,
+            executor=self._lanes,
+            facts=self.reporter.facts,
+            kept_pods=self._world.volumes.pods,
+        )
