@@ -59,10 +59,11 @@ class Cgroups:
         return [int(word) for word in words]
 
     def remove(self, path: str) -> None:
-        """Remove an empty cgroup from every hierarchy; one that is in use, or gone, is left alone."""
+        """Remove a cgroup and those below from every hierarchy; what has processes, or is gone, is left alone."""
         for folder in self._everywhere(path):
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
+            for below, _, _ in os.walk(folder, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(below)
 
     def _everywhere(self, path: str) -> Iterator[Path]:
         if self.unified:

@@ -2,39 +2,35 @@
 
 An invocation of nerdctl costs a second or two on an emulated machine, so one is made only where something must change
 or cannot be known otherwise. What runs is known by pidfds (`agents.kubelet.processes`): an end is seen at once, and
-costs nothing until then; signals go to the process itself; commands inside go through `runc exec`, which is twice as
-fast as `nerdctl exec` and tells the pid to end when a deadline passes.
+costs nothing until then; signals go to the process itself; commands inside go through `agents.kubelet.runc_exec`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
-import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from agents.kubelet import nerdctl_cli as cli
 from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.inventory import Inventory
+from agents.kubelet.nerdctl_call import SLOW_S, Nerdctl, failure, unreachable
 from agents.kubelet.network import PodNetwork
-from agents.kubelet.processes import open_process, send, wait_any
+from agents.kubelet.processes import mentioned_by, send, wait_any
+from agents.kubelet.runc_exec import RuncExec
 from agents.kubelet.runtime import ContainerSpec, ContainerStatus, ExecResult, Image, PodRef, RuntimeFailure, Sandbox
 from labctl.runtime.clock import Clock
-from labctl.runtime.shell import CommandError, Output, Shell
+from labctl.runtime.errors import DeadlineExceeded
+from labctl.runtime.loop import wait_for
+from labctl.runtime.shell import Shell
 
-_QUICK_S, _SLOW_S = 60.0, 240.0  # deadlines of reading and of starting, for the slowest machine
 _RELIST_S = 300.0  # only strangers change what we don't see; they are noticed after this long
 _KILL_S = 30.0
-_OUTPUT_BYTES = 10 * 1024
-_UNREACHABLE = re.compile(r"cannot access containerd socket|connection (error|refused)|context deadline|Unavailable")
 
 
 class _NameTaken(Exception):
@@ -58,14 +54,14 @@ class NerdctlRuntime:
     ) -> None:
         self.settings = settings or cli.Settings()
         self.network, self.cgroups = network, cgroups or Cgroups()
-        self._shell, self._clock = shell, clock
+        self._nerdctl, self._runc = Nerdctl(shell, self.settings), RuncExec(shell, self.settings)
+        self._clock = clock
         self._inventory = Inventory()
         self._starting: set[str] = set()
         self._lock = threading.Lock()  # guards the names being started
         self._listing = threading.Lock()  # one list at a time
         self._listed_s: float | None = None
-        self._images: tuple[int, tuple[Image, ...]] | None = None
-        self._version = ""
+        self._doubt = False  # a start failed in a way that may have left something
         self._stop_signals: dict[str, str] = {}  # by image
         Path(self.settings.work_dir).mkdir(parents=True, exist_ok=True)
 
@@ -73,31 +69,15 @@ class NerdctlRuntime:
 
     def version(self) -> str:
         """See `ContainerRuntime`; RuntimeFailure while containerd does not answer."""
-        self._reach()
-        if not self._version:
-            answer = msgspec.json.decode(self._nerdctl(["version", "--format", "{{json .}}"]).stdout)
-            parts = (answer.get("Server") or {}).get("Components") or ()
-            found = [part["Version"] for part in parts if part["Name"] == "containerd"]
-            if not found:
-                raise RuntimeFailure("containerd does not answer", reason="ContainerRuntimeNotReady")
-            self._version = f"containerd://{found[0].partition('~')[0]}"
-        return self._version
+        return self._nerdctl.version()
 
     def images(self) -> Sequence[Image]:
         """See `ContainerRuntime`; asked of nerdctl only when containerd's content has changed."""
-        stamp = self._content_stamp()
-        if self._images is None or self._images[0] != stamp or not stamp:
-            lines = self._nerdctl(["images", "--no-trunc", "--format", "{{json .}}"]).stdout.splitlines()
-            self._images = (stamp, tuple(cli.images_of(lines)))
-        return self._images[1]
+        return self._nerdctl.images()
 
     def pull(self, image: str) -> None:
         """See `ContainerRuntime`."""
-        self._images = None
-        try:
-            self._nerdctl(["pull", "--quiet", image], timeout_s=_SLOW_S)
-        except RuntimeFailure as error:
-            raise RuntimeFailure(str(error), reason="ErrImagePull") from error
+        self._nerdctl.pull(image)
 
     # -- the pod network
 
@@ -119,7 +99,7 @@ class NerdctlRuntime:
     def containers(self) -> Sequence[ContainerStatus]:
         """See `ContainerRuntime`. Free of cost while nothing ended."""
         with self._listing:
-            if self._listed_s is None or self._clock.monotonic_s() - self._listed_s > _RELIST_S:
+            if self._listed_s is None or self._doubt or self._clock.monotonic_s() - self._listed_s > _RELIST_S:
                 self._relist()
             if ended := self._inventory.ended():
                 self._inspect(ended)
@@ -132,9 +112,9 @@ class NerdctlRuntime:
         with self._only_start(name):
             for status in self._inventory.all():
                 if (status.pod.uid, status.name, status.attempt) == (spec.pod.uid, spec.name, spec.attempt):
-                    if status.phase != "created":
-                        return status.id
-                    self.remove(status.id)  # a start was cut short between create and start
+                    if found := self._adopt(name, status.id):
+                        return found
+                    break
             try:
                 return self._run(spec)
             except _NameTaken as taken:
@@ -165,9 +145,9 @@ class NerdctlRuntime:
                 os.close(fd)
             if running:
                 raise RuntimeFailure(f"container {container_id[:12]} is running", reason="RemoveContainerError")
-        output = self._nerdctl(["rm", "--force", container_id], check=False)
+        output = self._nerdctl.call(["rm", "--force", container_id], check=False)
         if output.code and "no such container" not in output.stderr:
-            raise _failure(output.stderr, reason="ContainerRemoveError")
+            raise failure(output.stderr, reason="ContainerRemoveError")
         status = self._inventory.drop(container_id)
         if status is not None and (path := status.log_path):
             for file in Path(path).parent.glob(f"{Path(path).name}*"):
@@ -175,25 +155,7 @@ class NerdctlRuntime:
 
     def exec(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> ExecResult:
         """See `ContainerRuntime`; code 126 or 127 where the command cannot be run."""
-        pid_file = Path(self.settings.work_dir, f"exec-{uuid.uuid4().hex}.pid")
-        command = ["runc", "--root", f"{self.settings.runc_root}/{self.settings.namespace}", "exec"]
-        try:
-            output = self._shell.run(
-                [*command, "--pid-file", str(pid_file), container_id, *argv], timeout_s=timeout_s, check=False
-            )
-        except CommandError as error:
-            if error.code != 124:
-                raise RuntimeFailure(str(error), reason="ExecError") from error
-            _end(pid_file, container_id)
-            return ExecResult(124, f"command timed out after {timeout_s:g} s")
-        finally:
-            pid_file.unlink(missing_ok=True)
-        text = (output.stdout + output.stderr)[:_OUTPUT_BYTES]
-        if output.code == 255 and "level=error" in output.stderr:
-            if "does not exist" in text or "cannot exec in a stopped" in text:
-                raise RuntimeFailure(cli.message_of(output.stderr), reason="ExecError")
-            return ExecResult(126 if "permission denied" in text else 127, cli.message_of(output.stderr))
-        return ExecResult(output.code, text)
+        return self._runc.exec(container_id, argv, timeout_s=timeout_s)
 
     def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float, wake_fd: int = -1) -> bool:
         """See `ContainerRuntime`."""
@@ -214,19 +176,21 @@ class NerdctlRuntime:
         pid_file, id_file = stem.with_suffix(".pid"), stem.with_suffix(".id")
         if spec.log_path:
             Path(spec.log_path).parent.mkdir(parents=True, exist_ok=True)
-        image_id = self._image_id(spec.image)
-        arguments = cli.run_arguments(spec, self.settings, image_id=image_id, pid_file=str(pid_file), id_file=str(id_file))
+        image_id = self._nerdctl.image_id(spec.image)
+        arguments = cli.run_arguments(
+            spec, self.settings, image_id=image_id, pid_file=str(pid_file), id_file=str(id_file)
+        )
         try:
-            output = self._nerdctl(arguments, timeout_s=_SLOW_S, check=False)
+            output = self._nerdctl.call(arguments, timeout_s=SLOW_S, check=False)
             if output.code:
                 if taken := cli.taken_by(output.stderr):
                     raise _NameTaken(taken)
                 if half_made := _words(id_file):
-                    self._nerdctl(["rm", "--force", half_made], check=False)
-                raise _failure(output.stderr, reason=cli.reason_of(output.stderr))
+                    self._nerdctl.call(["rm", "--force", half_made], check=False)
+                raise failure(output.stderr, reason=cli.reason_of(output.stderr))
             identity, pid = _words(id_file), int(_words(pid_file) or 0)
         except RuntimeFailure:
-            self._listed_s = None  # it may have come to life all the same
+            self._doubt = True  # it may have come to life all the same
             raise
         finally:
             pid_file.unlink(missing_ok=True)
@@ -244,14 +208,23 @@ class NerdctlRuntime:
             log_path=spec.log_path,
             labels={**spec.labels, **cli.identity(spec, image_id)},
         )
+        self._mark(status)
         if not self._inventory.put(status):
             self._inspect([identity])  # it has ended already
         return identity
 
     def _adopt(self, name: str, container_id: str) -> str:
-        """Take over a container made by a start that was cut short; "" once a half-made one is out of the way."""
-        self._inspect([container_id])
+        """Take over a container made by an earlier start; "" once a half-made one is out of the way."""
         status = self._inventory.get(container_id)
+        if status is None or status.phase == "created":
+            # A nerdctl that our former life began may still be at it.
+            free = lambda: not mentioned_by(self.settings.binary, name)  # noqa: E731
+            try:
+                wait_for(free, what=f"an earlier start of {name}", deadline_s=SLOW_S, clock=self._clock, every_s=0.05)
+            except DeadlineExceeded as error:
+                raise RuntimeFailure(str(error), reason="CreateContainerError") from error
+            self._inspect([container_id])
+            status = self._inventory.get(container_id)
         if status is not None and status.phase != "created":
             return container_id
         self.remove(container_id)
@@ -265,22 +238,23 @@ class NerdctlRuntime:
             self.containers()
 
     def _relist(self) -> None:
-        listed = self._nerdctl(["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={cli.POD_UID}"]).stdout.split()
+        listed = self._nerdctl(
+            ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={cli.POD_UID}"]
+        ).stdout.split()
         known = {status.id for status in self._inventory.all()}
         for identity in known.difference(listed):
             self._inventory.drop(identity)
         if unknown := [identity for identity in listed if identity not in known]:
             self._inspect(unknown)
-        self._listed_s = self._clock.monotonic_s()
+        self._listed_s, self._doubt = self._clock.monotonic_s(), False
 
     def _inspect(self, identities: Sequence[str]) -> None:
         """Learn the state of some containers, giving containerd a moment to notice the end of dead ones."""
         for tries_left in range(20, -1, -1):
-            output = self._nerdctl(["inspect", *identities], check=False)
-            if output.code and _UNREACHABLE.search(output.stderr):
-                raise _failure(output.stderr, reason="ContainerRuntimeNotReady")
-            entries = msgspec.json.decode(output.stdout) if output.stdout.strip() else []
-            found = {status.id: status for status in map(cli.status_of, entries) if status}
+            output = self._nerdctl.call(["inspect", *identities], check=False)
+            if output.code and unreachable(output.stderr):
+                raise failure(output.stderr, reason="ContainerRuntimeNotReady")
+            found = {status.id: status for status in map(cli.status_of, cli.entries_of(output.stdout)) if status}
             for gone in set(identities).difference(found):
                 self._inventory.drop(gone)
             identities = [status.id for status in found.values() if not self._learn(status, final=tries_left == 0)]
@@ -294,13 +268,28 @@ class NerdctlRuntime:
             self._stop_signals[status.image] = found
         if status.phase == "running":
             if self._inventory.put(status):
+                self._mark(status)
                 return True
             if not final:
                 return False
-            ended_s = self._clock.now().timestamp()
-            status = replace(status, phase="exited", pid=0, exit_code=cli.LOST_EXIT_CODE, finished_s=ended_s)
+            status = cli.lost(status, seen_s=self._clock.now().timestamp())
+        elif status.phase == "created" and (began := _words(self._marker(status.id))):
+            # Without the mark its start was cut short; with it, the machine went down under it.
+            status = cli.lost(status, started_s=float(began), seen_s=self._clock.now().timestamp())
         cgroup = f"{cli.pod_cgroup(self.settings, status.pod.uid)}/{status.id}"
         return self._inventory.put(replace(status, oom_killed=self.cgroups.oom_kills(cgroup) > 0))
+
+    def _mark(self, status: ContainerStatus) -> None:
+        """Leave word, for after a power cut, that this container did start."""
+        marker = self._marker(status.id)
+        if not marker.exists():
+            with contextlib.suppress(OSError):
+                marker.write_text(str(status.started_s), encoding="ascii")
+
+    def _marker(self, container_id: str) -> Path:
+        """A file in nerdctl's own folder for the container, which goes with it; a path to nowhere if there is none."""
+        folders = Path(self.settings.data_root).glob(f"*/containers/{self.settings.namespace}/{container_id}")
+        return next(folders, Path("/nonexistent")) / "labctl-started"
 
     def _stop_signal(self, status: ContainerStatus) -> int:
         if status.image not in self._stop_signals:
@@ -310,27 +299,6 @@ class NerdctlRuntime:
         if word.isdigit():
             return int(word)
         return int(getattr(signal, word if word.startswith("SIG") else f"SIG{word}", signal.SIGTERM))
-
-    def _image_id(self, name: str) -> str:
-        full = cli.short_name(name)
-        return next((image.id for image in self.images() if {name, full} & set(image.names)), "")
-
-    def _content_stamp(self) -> int:
-        """Changes whenever an image is loaded or deleted; 0 where it cannot be read."""
-        blobs = Path(self.settings.containerd_root, "io.containerd.content.v1.content/blobs/sha256")
-        try:
-            return blobs.stat().st_mtime_ns
-        except OSError:
-            return 0
-
-    def _reach(self) -> None:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(2.0)
-            try:
-                probe.connect(self.settings.address)
-            except OSError as error:
-                message = f"containerd does not answer at {self.settings.address}: {error}"
-                raise RuntimeFailure(message, reason="ContainerRuntimeNotReady") from error
 
     @contextlib.contextmanager
     def _only_start(self, name: str) -> Iterator[None]:
@@ -344,35 +312,9 @@ class NerdctlRuntime:
             with self._lock:
                 self._starting.discard(name)
 
-    def _nerdctl(self, arguments: Sequence[str], *, timeout_s: float = _QUICK_S, check: bool = True) -> Output:
-        try:
-            output = self._shell.run([*cli.base(self.settings), *arguments], timeout_s=timeout_s, check=False)
-        except CommandError as error:
-            raise RuntimeFailure(str(error), reason="ContainerRuntimeNotReady") from error
-        if check and output.code:
-            raise _failure(output.stderr, reason="RuntimeError")
-        return output
-
-
-def _failure(words: str, *, reason: str) -> RuntimeFailure:
-    if _UNREACHABLE.search(words):
-        reason = "ContainerRuntimeNotReady"
-    return RuntimeFailure(cli.message_of(words), reason=reason)
-
 
 def _words(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _end(pid_file: Path, container_id: str) -> None:
-    """Kill what an exec left behind in its container when its own deadline passed."""
-    pid = _words(pid_file)
-    if not pid.isdigit():
-        return
-    fd = open_process(int(pid), cgroup_word=container_id)
-    if fd >= 0:
-        send(fd, signal.SIGKILL)
-        os.close(fd)

@@ -5,8 +5,10 @@ Containers carry the labels upstream's CRI gives them, so that any tool finds th
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -143,15 +145,26 @@ def _log(path: str, settings: Settings) -> list[str]:
     return ["--log-driver", "json-file", *(word for option in options for word in ("--log-opt", option))]
 
 
+def entries_of(stdout: str) -> Iterator[dict[str, Any]]:
+    """The entries of `nerdctl inspect`, which writes a JSON list for each container it is asked about."""
+    decoder, rest = json.JSONDecoder(), stdout.lstrip()
+    while rest:
+        entries, end = decoder.raw_decode(rest)
+        yield from entries
+        rest = rest[end:].lstrip()
+
+
 def status_of(entry: Mapping[str, Any]) -> ContainerStatus | None:
     """One entry of `nerdctl inspect`; None where the container belongs to no pod."""
     labels: dict[str, str] = entry["Config"].get("Labels") or {}
     if POD_UID not in labels or CONTAINER not in labels:
         return None
     state: dict[str, Any] = entry["State"]
-    phase = _phase(state)
-    lost = phase == "exited" and state["Status"] != "exited"
-    image_id = labels.get(IMAGE_ID, "")
+    phase: ContainerPhase = "created"
+    if state["Status"] in {"running", "paused", "pausing"}:
+        phase = "running"
+    elif state["Status"] == "exited":
+        phase = "exited"
     return ContainerStatus(
         id=entry["Id"],
         pod=PodRef(labels[POD_UID], labels.get(POD_NAMESPACE, ""), labels.get(POD_NAME, "")),
@@ -159,9 +172,9 @@ def status_of(entry: Mapping[str, Any]) -> ContainerStatus | None:
         attempt=int(labels.get(ATTEMPT) or 0),
         phase=phase,
         image=entry["Image"],
-        image_id=image_id,
+        image_id=labels.get(IMAGE_ID, ""),
         pid=int(state.get("Pid") or 0) if phase == "running" else 0,
-        exit_code=LOST_EXIT_CODE if lost else int(state.get("ExitCode") or 0),
+        exit_code=int(state.get("ExitCode") or 0),
         started_s=seconds_of(state.get("StartedAt") or ""),
         finished_s=seconds_of(state.get("FinishedAt") or ""),
         log_path=labels.get(LOG_PATH, ""),
@@ -169,13 +182,10 @@ def status_of(entry: Mapping[str, Any]) -> ContainerStatus | None:
     )
 
 
-def _phase(state: Mapping[str, Any]) -> ContainerPhase:
-    """A container without a task ran before this boot if it has a start time, and was never started otherwise."""
-    if state["Status"] in {"running", "paused", "pausing"}:
-        return "running"
-    if state["Status"] == "exited" or state.get("StartedAt"):
-        return "exited"
-    return "created"
+def lost(status: ContainerStatus, *, started_s: float = 0.0, seen_s: float) -> ContainerStatus:
+    """A container that ran and whose end nobody saw, e.g. because the machine went down; seen dead at `seen_s`."""
+    started_s = status.started_s or started_s
+    return replace(status, phase="exited", pid=0, exit_code=LOST_EXIT_CODE, started_s=started_s, finished_s=seen_s)
 
 
 def images_of(lines: Iterable[str]) -> list[Image]:

@@ -44,3 +44,14 @@ def wait_any(fds: Iterable[int], *, timeout_s: float) -> list[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return [fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1000)]
+
+
+def mentioned_by(program: str, word: str) -> bool:
+    """Whether a process runs `program` with `word` among its arguments."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+                if words[0] == program.encode() and word.encode() in words:
+                    return True
+    return False

@@ -10,7 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_TOOLS = ("sh", "cat", "echo", "env", "false", "head", "hostname", "id", "ip", "kill", "ls", "nc", "sleep", "stat", "touch")
+_TOOLS = (
+    "sh",
+    "cat",
+    "echo",
+    "env",
+    "false",
+    "head",
+    "hostname",
+    "id",
+    "ip",
+    "kill",
+    "ls",
+    "nc",
+    "sleep",
+    "stat",
+    "touch",
+)
 _TOOLS += ("true", "wget", "httpd", "tail", "dd", "ps", "tr", "yes")
 
 

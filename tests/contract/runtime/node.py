@@ -1,4 +1,4 @@
-"""A private containerd with everything a test may need of a node: its own folders, socket, cgroups, bridge and range."""
+"""A private containerd with all a test may need of a node: its own folders, socket, cgroups, bridge and range."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ class Node:
         self._process.kill()
         self._process.wait(timeout=10)
 
+    def lose_power(self) -> None:
+        """As after a power cut: no process and nothing under /run is left, what is on disk stays."""
+        self.kill()
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for mount in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+            if mount.split()[1].startswith(f"{self.run}/"):
+                self.shell.run(["umount", "--lazy", mount.split()[1]], check=False)
+        for path in (self.run / "pods").glob("*.json"):
+            self.shell.run(["ip", "netns", "delete", f"pod-{path.stem}"], check=False)
+        shutil.rmtree(self.run)
+        shutil.rmtree(Path(self.settings.runc_root, self.settings.namespace))
+
     def load(self) -> None:
         """Bring the test's images in."""
         cmd = {"Cmd": ["/bin/sh"]}
@@ -97,17 +111,10 @@ class Node:
 
     def leftovers(self) -> list[str]:
         """What of containers and pods is still on this machine: shims, loggers, namespaces, records, cgroups."""
-        processes = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    shim = "containerd-shim" in words and self.settings.namespace in words
-                    if shim or self.settings.data_root in words:
-                        processes.append(words)
+        processes = [str(pid) for pid in self._processes()]
         addresses = Path(self.network.state_dir, "addresses", self.network.network)
         files = [*Path(self.network.state_dir).glob("*.json"), *(addresses.glob("10.*") if addresses.exists() else [])]
-        pods = [path for path in Path("/sys/fs/cgroup").glob(f"*/{self.settings.cgroup_parent[1:]}/pod*")]
+        pods = list(Path("/sys/fs/cgroup").glob(f"*/{self.settings.cgroup_parent[1:]}/pod*"))
         pods += list(Path("/sys/fs/cgroup").glob(f"{self.settings.cgroup_parent[1:]}/pod*"))
         return [*processes, *map(str, files), *map(str, pods)]
 
@@ -127,6 +134,19 @@ class Node:
             self.shell.run(["ip", "link", "delete", self.network.bridge])
         Cgroups().remove(self.settings.cgroup_parent)
         shutil.rmtree(self.run, ignore_errors=True)
+
+    def _processes(self) -> list[int]:
+        """Shims, loggers, and what runs in this node's containers."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    shim = "containerd-shim" in words and self.settings.namespace in words
+                    inside = self.settings.cgroup_parent in (entry / "cgroup").read_text()
+                    if shim or inside or self.settings.data_root in words:
+                        found.append(int(entry.name))
+        return found
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

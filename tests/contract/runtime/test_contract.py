@@ -57,7 +57,9 @@ def test_a_running_container_is_not_removed(world: World) -> None:
 
 
 def test_stop_returns_once_the_container_is_dead(world: World) -> None:
-    identity = world.runtime.start(world.spec(world.pod(), "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.05; done"))
+    identity = world.runtime.start(
+        world.spec(world.pod(), "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.05; done")
+    )
     world.runtime.exec(identity, ["true"], timeout_s=20)
     world.runtime.stop(identity, grace_s=20)
     assert world.ended(identity).exit_code == 143
