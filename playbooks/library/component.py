@@ -23,7 +23,9 @@ options:
     elements: dict
     default: []
   files:
-    description: Files that must have this content. C(secret) keeps it out of the diff, C(restart) names who reads it.
+    description:
+      - Files that must have this content.
+      - C(secret) keeps it out of the diff, C(restart) names units that read it.
     type: list
     elements: dict
     default: []
@@ -176,7 +178,7 @@ class Component:
                 before, after = before or "", content
             self.diff.append({"before_header": path, "after_header": path, "before": before, "after": after})
             self.units_differ |= path.startswith("/etc/systemd/system/")
-            self.readers += [asked["restart"]] if asked["restart"] else []
+            self.readers += asked["restart"].split()
             if not self.module.check_mode:
                 _write(path, content, int(asked["mode"], 8), _uid(asked["owner"]), _gid(asked["group"]))
         self._own(path, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,6 @@ from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import LocalShell
 from labctl.vm import pki, ssh
-from labctl.vm.lab import provider_named
 from labctl.vm.provider import Provider, Site
 from labctl.vm.providers.fake import FakeProvider
 from labctl.vm.topology import Machine, Role, Topology, address_of, bridge_of, mac_of
@@ -48,7 +48,7 @@ class World:
     """A lab that tests of one module share. `machines` are its names."""
 
     def __init__(self, provider_name: str, state_dir: Path, lab: str = "t-contract", network: str = "") -> None:
-        self.provider: Provider = provider_named(provider_name)
+        self.provider: Provider = importlib.import_module(f"labctl.vm.providers.{provider_name}").PROVIDER
         self.site = Site(
             topology=topology(provider_name, lab, network),
             state_dir=state_dir,

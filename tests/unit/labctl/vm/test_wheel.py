@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from labctl.runtime.errors import LabError
+from labctl.runtime.shell import LocalShell
+from labctl.vm import wheel
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "labctl"
+version = "0.0.1"
+[tool.hatch.build.targets.wheel]
+packages = ["labctl", "master", "agents"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    for package in wheel.PACKAGES:
+        (root / package).mkdir(parents=True)
+        (root / package / "__init__.py").write_text(f'"""{package}."""\n')
+    (root / "pyproject.toml").write_text(PYPROJECT)
+    return root
+
+
+def test_a_node_gets_our_packages_and_the_schemas_and_can_import_them(project: Path, tmp_path: Path) -> None:
+    (project / "agents/probe.py").write_text("print('imported')\n")
+    app = tmp_path / "app"
+    with zipfile.ZipFile(wheel.build(project, tmp_path / "cache", LocalShell())) as archive:
+        archive.extractall(app)
+    definitions = json.loads((app / wheel.SCHEMAS).read_text())
+    assert definitions["$defs"]["io.k8s.api.core.v1.Pod"]["properties"]
+    done = LocalShell().run([sys.executable, "-S", "-m", "agents.probe"], env={"PYTHONPATH": str(app)}, cwd=tmp_path)
+    assert done.stdout == "imported\n"
+
+
+def test_what_did_not_change_is_not_packed_again(project: Path, tmp_path: Path) -> None:
+    first = wheel.build(project, tmp_path / "cache", LocalShell())
+    stamp = first.stat().st_mtime_ns
+    assert wheel.build(project, tmp_path / "cache", LocalShell()) == first
+    assert first.stat().st_mtime_ns == stamp
+
+
+def test_a_changed_or_a_new_source_makes_another_archive(project: Path, tmp_path: Path) -> None:
+    prints = {wheel.fingerprint(project)}
+    (project / "master/__init__.py").write_text("x = 1\n")
+    prints.add(wheel.fingerprint(project))
+    (project / "master/more.py").touch()
+    prints.add(wheel.fingerprint(project))
+    assert len(prints) == 3
+    (project / "master/__pycache__").mkdir()
+    (project / "master/__pycache__/more.pyc").touch()
+    assert wheel.fingerprint(project) in prints
+
+
+def test_byte_code_goes_in_where_the_nodes_python_is_here(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel, "node_python", lambda *_: (sys.executable,))
+    with zipfile.ZipFile(wheel.build(project, tmp_path / "cache", LocalShell())) as archive:
+        compiled = [name for name in archive.namelist() if name.endswith(".pyc")]
+    assert {name.split("/")[0] for name in compiled} == set(wheel.PACKAGES)
+
+
+def test_a_broken_source_is_told_when_it_is_packed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel, "node_python", lambda *_: (sys.executable,))
+    (project / "master/broken.py").write_text("def (:\n")
+    with pytest.raises(LabError, match="could not compile"):
+        wheel.build(project, tmp_path / "cache", LocalShell())
+    assert not list((tmp_path / "cache/app").glob("*.zip"))
+
+
+def test_outside_a_source_tree_the_error_says_where_to_run_from(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="not labctl's source tree") as caught:
+        wheel.build(tmp_path, tmp_path / "cache", LocalShell())
+    assert "pip install -e ." in caught.value.hint
+
+
+def test_a_tree_without_the_nodes_python_is_no_interpreter(tmp_path: Path) -> None:
+    assert wheel.node_python(tmp_path, LocalShell()) in ((), ("python3.13",))
