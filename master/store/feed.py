@@ -86,7 +86,9 @@ class Feed:
             if watched.result is None:
                 raise StoreError(f"etcd: {watched.error.message if watched.error else 'a line without a meaning'}")
             self._take(watched.result)
-        if not lines:
+        if lines:
+            self._behind_since_s = None
+        else:
             self._check(stream, now_s)
 
     def _take(self, response: WatchResponse) -> None:

@@ -41,9 +41,12 @@ def measure(options: argparse.Namespace | None = None) -> Iterable[Figure]:
             server.start()
             try:
                 yield from _etcd(name, server)
+                if not server.tls:
+                    yield from _part("reads", server.url)
             finally:
                 server.kill()
-    yield from _cache()
+    for part in ("reads", "fanout", "memory"):
+        yield from _part(part)
 
 
 def _etcd(name: str, server: Etcd) -> Iterator[Figure]:
@@ -72,14 +75,12 @@ def _etcd(name: str, server: Etcd) -> Iterator[Figure]:
     store.close()
 
 
-def _cache() -> Iterator[Figure]:
-    """What the processes below print, one figure a line."""
-    for part in ("fanout", "memory", "reads"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.store_parts", part], capture_output=True, timeout=120, check=True
-        )
-        for line in done.stdout.splitlines():
-            yield msgspec.json.decode(line, type=Figure)
+def _part(*arguments: str) -> Iterator[Figure]:
+    """What that process prints, one figure a line."""
+    argv = [sys.executable, "-m", "tests.bench.store_parts", *arguments]
+    done = subprocess.run(argv, capture_output=True, timeout=120, check=True)
+    for line in done.stdout.splitlines():
+        yield msgspec.json.decode(line, type=Figure)
 
 
 def _times(calls: Iterable[Callable[[], object]]) -> list[float]:

@@ -142,7 +142,7 @@ def test_a_frozen_etcd_costs_a_call_its_deadline_and_no_more(own_etcd: Etcd) -> 
         began_s = CLOCK.monotonic_s()
         with pytest.raises(StoreError):
             call()
-        assert 0.9 < CLOCK.monotonic_s() - began_s < 2.0
+        assert 0.9 < CLOCK.monotonic_s() - began_s < 4.0
     own_etcd.thaw()
     wait_for(lambda: _answers(store), what="the thawed etcd", deadline_s=15, clock=CLOCK)
     store.close()
@@ -180,9 +180,9 @@ def test_a_stopped_etcd_is_told_at_once_where_nothing_listens(own_etcd: Etcd) ->
 def test_the_next_endpoint_takes_over_from_one_that_refuses_or_is_silent(etcd: Etcd) -> None:
     with Proxy(etcd.port) as silent:
         silent.swallow(requests=True)
-        store = store_at(f"http://127.0.0.1:{free_port()}", silent.url, etcd.url, attempt_s=0.5)
-        assert seconds(lambda: store.get("/registry/failover")) < 3.0
-        assert seconds(lambda: store.get("/registry/failover")) < 0.4  # it stays with the one that answered
+        store = store_at(f"http://127.0.0.1:{free_port()}", silent.url, etcd.url, attempt_s=1.5)
+        assert seconds(lambda: store.get("/registry/failover")) < 6.0
+        assert seconds(lambda: store.get("/registry/failover")) < 1.4  # it stays with the one that answered
         store.close()
 
 
