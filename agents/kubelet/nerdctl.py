@@ -238,7 +238,7 @@ class NerdctlRuntime:
             self.containers()
 
     def _relist(self) -> None:
-        listed = self._nerdctl(
+        listed = self._nerdctl.call(
             ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={cli.POD_UID}"]
         ).stdout.split()
         known = {status.id for status in self._inventory.all()}
