@@ -26,6 +26,7 @@ from agents.kubelet.views import Pod, PodStatus
 Document = dict[str, Any]
 
 RETRY_S, RETRY_CAP_S = 0.5, 10.0
+API_RETRY_CAP_S = 2.0  # what waits for the API goes on soon after it is back
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -140,7 +141,8 @@ class Memory:
             self.failures[slot] = replace(failure, count=before.count + 1 if before else 1)
         else:
             count = self.retries[key] = self.retries.get(key, 0) + 1
-            flight.not_before_s = now_s + min(RETRY_CAP_S, RETRY_S * 2.0 ** min(count - 1, 30))
+            cap_s = API_RETRY_CAP_S if flight.step is None or isinstance(flight.step, DeletePod) else RETRY_CAP_S
+            flight.not_before_s = now_s + min(cap_s, RETRY_S * 2.0 ** min(count - 1, 30))
         if isinstance(flight.step, PrepareVolumes | CleanUp | DeletePod) or flight.step is None:
             settled_by = 0  # their effect is no part of a listing
         flight.settled_by = settled_by

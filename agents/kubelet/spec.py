@@ -51,6 +51,7 @@ def build(pod: Pod, container: Container, parts: Parts) -> ContainerSpec:
         limits=_limits(pod, container, parts.node_memory_bytes),
         working_dir=container.working_dir,
         user=_user(pod, container),
+        groups=_groups(pod),
         privileged=security.privileged,
         read_only_root=security.read_only_root_filesystem,
         add_capabilities=security.capabilities.add,
@@ -126,6 +127,11 @@ def _limits(pod: Pod, container: Container, node_memory_bytes: int) -> Limits:
         memory_limit_bytes=capped.get("memory", 0),
         oom_score_adj=oom_score_adj(pod, container, node_memory_bytes),
     )
+
+
+def _groups(pod: Pod) -> tuple[int, ...]:
+    shared = pod.spec.security_context
+    return (*shared.supplemental_groups, *(() if shared.fs_group is None else (shared.fs_group,)))
 
 
 def _user(pod: Pod, container: Container) -> str:

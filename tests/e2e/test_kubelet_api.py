@@ -46,8 +46,8 @@ class Machine:
         world = Surroundings(
             self.runtime, self.volumes, lambda: FIGURES, SystemClock(), log_dir=str(self.folder / self.name / "logs")
         )
-        clients = [Client.from_kubeconfig(self.config.kubeconfig, timeout_s=2) for _ in range(2)]
-        kubelet = Kubelet(self.config, *clients, world)
+        client, heartbeat = (Client.from_kubeconfig(self.config.kubeconfig, timeout_s=2) for _ in range(2))
+        kubelet = Kubelet(self.config, client, heartbeat, world)
         self.thread = threading.Thread(target=kubelet.run, args=(self.stop,), daemon=True)
         self.thread.start()
         self.kubelet = kubelet

@@ -118,7 +118,7 @@ class FakeApi(Client):
         self.put(resource, document)
         return copy.deepcopy(self._find(resource.plural, namespace, name))
 
-    def delete(self, resource: Resource, name: str, namespace: str = "", **options: Any) -> Document:  # type: ignore[override]
+    def delete(self, resource: Resource, name: str, namespace: str = "", **options: Any) -> Document:
         self._reach()
         document = self._find(resource.plural, namespace, name)
         if options.get("uid") and document["metadata"]["uid"] != options["uid"]:
