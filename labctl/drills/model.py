@@ -61,13 +61,15 @@ class Options:
     nodes: tuple[str, ...] = ()  # victims asked for by name
     report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
     rate_per_s: float = 20.0
+    request_s: float = 1.0  # a request's own timeout
     steady_s: float = 3.0  # requests must succeed this long before the fault
     steady_deadline_s: float = 60.0
     settle_s: float = 3.0  # watched on after the last expectation, before the heal
     patience_s: float = 10.0  # beyond the latest bound before an expectation is given up
     heal_deadline_s: float = 180.0
     converge_deadline_s: float = 90.0
-    sample_s: float = 3.0  # between looks into the machines
+    sample_s: float = 3.0  # between looks into the machines while the fault lasts
+    look_s: float = 1.0  # and while the lab converges
 
 
 class Timed(msgspec.Struct, frozen=True):

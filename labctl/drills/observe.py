@@ -22,7 +22,7 @@ from labctl.runtime.loop import Backoff, Stop
 
 LEASE_NAMESPACE = "kube-node-lease"
 _WATCH_S = 3_600
-_REPLAY_S = 2
+_REPLAY_S = 1
 
 
 class Stream:

@@ -163,6 +163,7 @@ class LeaseSeen(_Record, tag="lease", frozen=True):
     rv: str
     name: str
     renewed: str = ""
+    namespace: str = "kube-node-lease"
 
 
 class StreamOpened(_Record, tag="stream-opened", frozen=True):
@@ -299,5 +300,5 @@ def stream_of(seen: Seen) -> str:
 
 
 def key_of(seen: Seen) -> str:
-    """`namespace/name`, or the bare name of a Node or Lease."""
-    return f"{seen.namespace}/{seen.name}" if isinstance(seen, PodSeen | SliceSeen) else seen.name
+    """`namespace/name`, or the bare name of a Node."""
+    return seen.name if isinstance(seen, NodeSeen) else f"{seen.namespace}/{seen.name}"

@@ -38,7 +38,6 @@ from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Stop
 
 _TICK_S = 0.1
-_LOOK_S = 1.0
 _MARGIN_S = 60.0
 
 
@@ -66,6 +65,9 @@ class Session:
                 self._strike(scene)
                 self._observe(scene)
             except steady.Stopped as why:
+                if zero_s(self.recorder.history()) is None:
+                    self._arm(heals=())
+                    raise
                 self._say("stopping: the lab is healed first; interrupt again to skip the wait afterwards")
                 self.recorder.add(Interrupted(why=str(why)), durable=True)
             except Exception as error:  # even our own mistake must not keep the lab broken
@@ -106,7 +108,12 @@ class Session:
         self.recorder.add(scene, durable=True)
         watchers = Observers(target.client, self.recorder, self._clock)
         watchers.start(self._watches)
-        load = Load(steady.load_addresses(target, scene), scene.node_port, rate_per_s=options.rate_per_s)
+        load = Load(
+            addresses=steady.load_addresses(target, scene),
+            port=scene.node_port,
+            rate_per_s=options.rate_per_s,
+            timeout_s=options.request_s,
+        )
         prober = Prober(load, self.recorder, self._clock)
         prober.start(self._loads)
         writer = Writer(target.client, scene.namespace, self.recorder, self._clock)
@@ -197,7 +204,7 @@ class Session:
                 break
             if seen.machines:
                 self.recorder.add(Sampled(machines=seen.machines))
-            self._tick(tuple(left[:3]), pause_s=_LOOK_S, may_stop=False)
+            self._tick(tuple(left[:3]), pause_s=self._options.look_s, may_stop=False)
         if left:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
         self.recorder.add(seen)

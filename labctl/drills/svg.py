@@ -209,8 +209,8 @@ def _requests(canvas: _Canvas) -> None:
 
 
 def _latency(canvas: _Canvas) -> None:
-    canvas.heading("Latency of the answered, from the intended send")
-    canvas.label("median and worst")
+    canvas.heading("Latency, log scale" if canvas.narrow else "Latency of the answered, from the intended send")
+    canvas.label("median, worst")
     height = 58.0
     low, high = (math.log10(edge) for edge in _LATENCY_S)
     base = canvas.y + height
@@ -222,7 +222,8 @@ def _latency(canvas: _Canvas) -> None:
     for seconds, words in ((0.001, "1 ms"), (0.01, "10 ms"), (0.1, "100 ms"), (1.0, "1 s")):
         y = level(seconds)
         canvas.add(f'<line x1="{canvas.x(-1e9)}" y1="{y:.1f}" x2="{canvas.right}" y2="{y:.1f}" class="hair"/>')
-        canvas.text(canvas.right, y - 2, words, "tick", "end")
+        edge = 40.0 if canvas.narrow else canvas.gutter - 12.0
+        canvas.text(edge, y + 4, words, "tick", "end")
     groups = canvas.picture.buckets
     for style, pick in (("worst", _worst), ("median", _median)):
         for run in _runs(groups, pick):
@@ -259,7 +260,7 @@ def _contract(canvas: _Canvas) -> None:
     drawn = [one for one in canvas.picture.contract if one.upper_s is not None]
     if not drawn or canvas.picture.heal_s is None:
         return
-    canvas.heading("The contract: what is allowed, what was measured")
+    canvas.heading("The contract" if canvas.narrow else "The contract: what is allowed, what was measured")
     for one in drawn:
         begins_s = (canvas.picture.failures_from_s or 0.0) if one.measure == "error_window_s" else 0.0
         figure = "never" if one.measured_s is None else f"{one.measured_s:.2f} s"

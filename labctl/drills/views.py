@@ -232,6 +232,7 @@ def lease(event: str, raw: msgspec.Raw) -> LeaseSeen:
         rv=found.metadata.resource_version,
         name=found.metadata.name,
         renewed=found.spec.renew_time or "",
+        namespace=found.metadata.namespace,
     )
 
 

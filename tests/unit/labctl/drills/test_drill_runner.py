@@ -1,0 +1,420 @@
+"""The runner, on a lab in memory: it refuses, arms, strikes, observes, heals and reports; and it survives mishaps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from drill_fakes import TINY, FakeLab
+
+from labctl.drills import history, lock, undo
+from labctl.drills.catalog.worker_power_loss import DRILL
+from labctl.drills.checkers import Result
+from labctl.drills.judge import judge
+from labctl.drills.model import Options, Report, Verdict
+from labctl.drills.records import Entry, HealEnded, Interrupted, PhaseBegan
+from labctl.drills.registry import catalog, drill_named
+from labctl.drills.runner import heal, run
+from labctl.drills.steady import NotSteady, Stopped
+from labctl.drills.ui import Silent
+from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES
+from labctl.runtime.clock import SystemClock
+from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.loop import wait_for
+
+CLOCK = SystemClock()
+QUICK = Options(
+    steady_s=0.5, steady_deadline_s=5.0, settle_s=0.5, patience_s=0.5, heal_deadline_s=1.0, converge_deadline_s=5.0,
+    sample_s=0.5, look_s=0.2, request_s=0.4,
+)  # fmt: skip
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[FakeLab]:
+    made = FakeLab(tmp_path / "drills")
+    yield made
+    made.close()
+
+
+def broken(tmp_path: Path, *faults: str) -> FakeLab:
+    return FakeLab(tmp_path / "drills", faults=faults)
+
+
+class At(Silent):
+    """Does something when a phase begins."""
+
+    def __init__(self, phase: str, act: object) -> None:
+        self.phase, self.act = phase, act
+        self.said: list[str] = []
+
+    def show(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry.what, PhaseBegan) and entry.what.name == self.phase:
+                self.act()  # type: ignore[operator]
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def healed(lab: FakeLab) -> bool:
+    return lab.power("worker1").value == "running" and undo.load(lab.drills_dir) is None
+
+
+def test_a_cluster_that_keeps_the_contract_passes(lab: FakeLab, tmp_path: Path) -> None:
+    report = run(DRILL, lab, quick(report_dir=tmp_path / "out"))
+    assert report.verdict is Verdict.PASS, report.reasons
+    assert report.victims == ("worker1",)  # it runs two of the three replicas
+    found = report.measures
+    assert found.detected_s is not None
+    assert found.serving_again_s is not None
+    assert TINY.node_monitor_grace_s <= found.detected_s <= found.serving_again_s < 5
+    assert found.requests_failed > 0
+    assert lab.power_calls == ["off worker1", "on worker1"]
+    assert healed(lab)
+    assert lab.api.names(CONFIG_MAPS) == []
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["verdict"] == "pass"
+    assert set(written["invariants"]) == set("ABCDEF")
+    assert all(set(line) == {"event", "t_s"} for line in written["timeline"])
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def quick(**changes: object) -> Options:
+    return replace(QUICK, **changes)  # type: ignore[arg-type]
+
+
+def test_the_undo_is_on_disk_before_the_power_goes(lab: FakeLab) -> None:
+    run(DRILL, lab, QUICK)
+    assert lab.armed_before_power_off is True
+
+
+def test_the_report_can_be_made_again_from_the_record_on_disk(lab: FakeLab) -> None:
+    report = run(DRILL, lab, QUICK)
+    again = judge(history.load(Path(report.run_dir) / history.NAME), DRILL, TINY, run_dir=report.run_dir)
+    assert msgspec.json.encode(again) == msgspec.json.encode(report)
+
+
+def test_a_node_asked_for_by_name_is_the_one_struck(lab: FakeLab) -> None:
+    report = run(DRILL, lab, quick(nodes=("worker2",)))
+    assert report.victims == ("worker2",)
+    assert lab.power_calls == ["off worker2", "on worker2"]
+
+
+def test_a_node_that_does_not_exist_is_refused_before_anything_is_done(lab: FakeLab) -> None:
+    with pytest.raises(UsageError, match="worker9"):
+        run(DRILL, lab, quick(nodes=("worker9",)))
+    assert lab.power_calls == []
+    assert list(lab.drills_dir.glob("2*")) == []
+
+
+def test_without_a_steady_state_nothing_is_injected(lab: FakeLab) -> None:
+    lab.api.change(NODES, "worker2", lambda node: node["status"]["conditions"][0].update(status="Unknown"))
+    with pytest.raises(NotSteady, match="worker2 is not Ready"):
+        run(DRILL, lab, quick(steady_deadline_s=0.5))
+    assert lab.power_calls == []
+    assert healed(lab)
+
+
+def test_a_deployment_that_is_not_available_is_no_steady_state(lab: FakeLab) -> None:
+    lab.api.change(DEPLOYMENTS, "default/web", lambda found: found["status"].update(availableReplicas=2))
+    with pytest.raises(NotSteady, match="2 available"):
+        run(DRILL, lab, quick(steady_deadline_s=0.5))
+
+
+def test_a_service_that_does_not_answer_is_no_steady_state(lab: FakeLab) -> None:
+    lab.server.shutdown()
+    lab.server.server_close()
+    with pytest.raises(NotSteady, match="requests failed"):
+        run(DRILL, lab, quick(steady_deadline_s=1.0))
+    assert lab.power_calls == []
+    assert lab.api.names(CONFIG_MAPS) == []
+
+
+def test_a_fault_that_does_not_take_is_not_injected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.drills.faults._CONFIRM_S", 0.3)
+    lab = broken(tmp_path, "deaf-power")
+    report = run(DRILL, lab, QUICK)
+    assert report.verdict is Verdict.NOT_INJECTED
+    assert "still answers" in report.reasons[0]
+    assert healed(lab)
+    lab.close()
+
+
+def test_a_heal_that_fails_is_said_and_stays_pending_until_it_works(tmp_path: Path) -> None:
+    lab = broken(tmp_path, "no-boot")
+    report = run(DRILL, lab, quick(converge_deadline_s=0.5))
+    assert report.verdict is Verdict.NOT_HEALED
+    assert "the hypervisor refuses" in report.reasons[0]
+    assert undo.load(lab.drills_dir) is not None
+    lab.faults.clear()
+    assert heal(lab).ok
+    assert healed(lab)
+    lab.close()
+
+
+def test_what_an_earlier_drill_left_is_healed_before_the_next(tmp_path: Path) -> None:
+    lab = broken(tmp_path, "no-boot")
+    run(DRILL, lab, quick(converge_deadline_s=0.5))
+    lab.faults.clear()
+    ui = At("never", None)
+    assert run(DRILL, lab, QUICK, ui).verdict is Verdict.PASS
+    assert any("left something behind" in text for text in ui.said)
+    lab.close()
+
+
+def test_a_stale_endpoint_is_a_violation(tmp_path: Path) -> None:
+    lab = broken(tmp_path, "stale-endpoint")
+    report = run(DRILL, lab, QUICK)
+    assert report.verdict is Verdict.VIOLATED
+    broken_bounds = {one.measure for one in report.contract if one.result == "fail"}
+    assert {"endpoint_removed_s", "serving_again_s"} <= broken_bounds
+    assert healed(lab)
+    lab.close()
+
+
+def test_a_node_given_up_too_soon_is_a_violation(tmp_path: Path) -> None:
+    lab = FakeLab(
+        tmp_path / "drills", faults=["early-detection"], profile=msgspec.structs.replace(TINY, node_monitor_grace_s=1.5)
+    )
+    report = run(DRILL, lab, QUICK)
+    assert report.verdict is Verdict.VIOLATED
+    assert "silent_s" in {one.measure for one in report.contract if one.result == "fail"}
+    lab.close()
+
+
+def test_an_orphan_container_after_the_heal_is_found(tmp_path: Path) -> None:
+    lab = broken(tmp_path, "orphan")
+    report = run(DRILL, lab, quick(converge_deadline_s=1.5))
+    assert report.verdict is Verdict.NOT_HEALED
+    assert report.invariants["D"].result is Result.FAIL
+    assert report.invariants["E"].result is Result.FAIL
+    assert "orphan container" in report.invariants["E"].evidence
+    lab.close()
+
+
+def test_a_watch_that_skips_events_is_found(lab: FakeLab) -> None:
+    lab.api.lose_events = True
+    report = run(DRILL, lab, QUICK)
+    assert report.invariants["F"].result is Result.FAIL
+    assert "never received" in report.invariants["F"].evidence
+
+
+@pytest.mark.parametrize("phase", ["steady", "arm"])
+def test_ctrl_c_before_the_fault_ends_the_drill_and_touches_nothing(lab: FakeLab, phase: str) -> None:
+    ui = At(phase, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped, match="before any fault"):
+        run(DRILL, lab, QUICK, ui)
+    assert lab.power_calls == []
+    assert healed(lab)
+    assert lab.api.names(CONFIG_MAPS) == []
+
+
+@pytest.mark.parametrize("phase", ["fault", "observe"])
+def test_ctrl_c_after_the_fault_heals_and_says_so(lab: FakeLab, phase: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    ui = At(phase, lambda: os.kill(os.getpid(), signal.SIGINT) if lab.power_calls or phase == "observe" else None)
+    if phase == "fault":
+        original = lab.power_off
+
+        def cut(name: str) -> None:
+            original(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        lab.power_off = cut  # type: ignore[method-assign]
+    report = run(DRILL, lab, QUICK, ui)
+    assert report.verdict is Verdict.UNKNOWN
+    assert report.reasons[0] == "interrupted: Ctrl-C"
+    assert healed(lab)
+    assert any("healed first" in text for text in ui.said)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_our_own_mistake_after_the_fault_still_heals(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistake(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("labctl.drills.session.Session._observe", mistake)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(DRILL, lab, QUICK)
+    assert healed(lab)
+
+
+def test_two_drills_never_run_at_once_on_a_lab(lab: FakeLab) -> None:
+    seen: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(lock.Busy, match="already running") as caught:
+            run(DRILL, lab, QUICK)
+        seen.append(str(caught.value))
+
+    assert run(DRILL, lab, QUICK, At("observe", second)).verdict is Verdict.PASS
+    assert "worker-power-loss" in seen[0]
+
+
+def test_a_lab_without_a_workload_gets_one_that_is_removed_afterwards(tmp_path: Path) -> None:
+    lab = FakeLab(tmp_path / "drills", workload=False)
+    with pytest.raises((NotSteady, LabError)):  # nothing here schedules pods: it never gets available
+        run(DRILL, lab, quick(steady_deadline_s=0.3))
+    assert lab.api.names(NAMESPACES) == []
+    assert undo.load(lab.drills_dir) is None
+    lab.close()
+
+
+def test_no_fault_is_injected_where_the_undo_cannot_be_written(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = undo.save
+
+    def full(folder: Path, pending: undo.Pending) -> None:
+        if pending.heals:
+            raise LabError("undo.json: No space left on device")
+        real(folder, pending)
+
+    monkeypatch.setattr("labctl.drills.undo.save", full)
+    try:
+        report: Report | None = run(DRILL, lab, QUICK)
+    except LabError:
+        report = None
+    assert report is None or report.verdict is Verdict.NOT_INJECTED
+    assert "off worker1" not in lab.power_calls
+
+
+def test_a_full_disk_is_no_pass_and_the_lab_is_healed(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if b'"kind":"heal-began"' in data:
+            raise OSError(28, "No space left on device")
+        return real(file, data)
+
+    monkeypatch.setattr("labctl.drills.history.os.write", full)
+    report = run(DRILL, lab, QUICK)
+    assert report.verdict is Verdict.UNKNOWN
+    assert "No space left" in report.reasons[0]
+    assert healed(lab)
+
+
+# -- the runner killed ------------------------------------------------------------------------------------------------
+
+_RUNNER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from drill_fakes import FakeLab
+from test_drill_runner import At, QUICK, DRILL, run
+from labctl.drills.records import PhaseBegan
+
+class Loud(At):
+    def show(self, entries):
+        for entry in entries:
+            if isinstance(entry.what, PhaseBegan):
+                print(entry.what.name, flush=True)
+
+print("verdict", run(DRILL, FakeLab(Path({folder!r})), QUICK, Loud("", None)).verdict, flush=True)
+"""
+
+
+def start_runner(folder: Path) -> subprocess.Popen[str]:
+    script = _RUNNER.format(tests=str(Path(__file__).parent), folder=str(folder))
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_unlocked(folder: Path) -> None:
+    """Until neither the runner nor its dead-man holds the lab."""
+
+    def free() -> bool:
+        try:
+            os.close(lock.take(folder, "test"))
+        except lock.Busy:
+            return False
+        return True
+
+    wait_for(free, what="the dead-man to finish", deadline_s=20.0, clock=CLOCK, every_s=0.05)
+
+
+PHASES = ("prepare", "steady", "arm", "fault", "observe", "heal", "converge", "judge")
+
+
+def kill_at(phase: str, folder: Path) -> Path:
+    """Start a runner, kill -9 it as it enters `phase`, wait for its dead-man; the lab's folder."""
+    runner = start_runner(folder)
+    assert runner.stdout is not None
+    reached = any(line.strip() == phase for line in runner.stdout)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    assert reached, f"the runner never reached {phase}"
+    wait_unlocked(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
+    """A lab for each phase, its runner killed there; all at once, since they mostly wait."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        yield {phase: pool.submit(kill_at, phase, tmp_path_factory.mktemp(phase) / "drills") for phase in PHASES}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_runner_killed_at_any_phase_leaves_a_healed_lab(killed: dict[str, Future[Path]], phase: str) -> None:
+    folder = killed[phase].result(timeout=60)
+    assert json.loads((folder / "power.json").read_text())["worker1"] == "running"
+    assert undo.load(folder) is None
+    if phase in {"observe", "heal", "converge"}:
+        run_dir = next(folder.glob("2*"))
+        told = history.load(run_dir / history.NAME)
+        assert told.first(Interrupted) is not None
+        assert told.last(HealEnded) is not None
+        written = json.loads((run_dir / "report.json").read_text())
+        assert written["verdict"] == "unknown"
+        assert "interrupted: the runner died" in written["reasons"]
+
+
+def test_a_runner_that_hangs_past_its_time_is_healed_over_its_head(tmp_path: Path) -> None:
+    folder = tmp_path / "drills"
+    runner = start_runner(folder)
+    assert runner.stdout is not None
+    for line in runner.stdout:
+        if line.strip() == "observe":
+            break
+    runner.send_signal(signal.SIGSTOP)
+    pending = undo.load(folder)
+    assert pending is not None
+    assert json.loads((folder / "power.json").read_text())["worker1"] == "off"
+    undo.save(folder, msgspec.structs.replace(pending, heal_by_s=0.0))
+    wait_for(
+        lambda: json.loads((folder / "power.json").read_text())["worker1"] == "running",
+        what="the dead-man to heal",
+        deadline_s=10.0,
+        clock=CLOCK,
+    )
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    wait_unlocked(folder)
+
+
+def test_a_drill_that_is_not_there_is_guessed_at() -> None:
+    with pytest.raises(UsageError) as caught:
+        drill_named("worker-power-lost")
+    assert "did you mean 'worker-power-loss'" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", sorted(catalog()))
+def test_every_drill_tells_what_it_shows_and_does(name: str) -> None:
+    drill = catalog()[name]
+    assert drill.title
+    assert len(drill.shows) > 40
+    assert len(drill.steps) >= 3
+
+
+def test_threads_of_a_finished_drill_do_not_pile_up(lab: FakeLab) -> None:
+    run(DRILL, lab, QUICK)
+    left = {thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")}
+    assert left <= {"drill-nodes", "drill-pods", "drill-endpointslices", "drill-leases", "drill-sampler"}
