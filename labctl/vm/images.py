@@ -21,7 +21,7 @@ _CREATED = "2025-01-01T00:00:00Z"  # any fixed moment: same content, same bytes
 _APPLETS = (
     *("ash", "awk", "base64", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "dmesg", "du", "echo", "env"),
     *("expr", "false", "find", "free", "grep", "head", "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "md5sum"),
-    *("mkdir", "mktemp", "mount", "mv", "nc", "netstat", "nslookup", "od", "ping", "printenv", "printf", "ps", "pwd"),
+    *("mkdir", "mktemp", "mount", "mv", "nc", "netstat", "nslookup", "od", "ping", "printf", "ps", "pwd"),
     *("readlink", "rm", "rmdir", "route", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "stat", "sync", "tail"),
     *("tar", "tee", "telnet", "test", "timeout", "top", "touch", "tr", "traceroute", "true", "uname", "uniq", "usleep"),
     *("vi", "watch", "wc", "wget", "which", "whoami", "xargs", "yes"),

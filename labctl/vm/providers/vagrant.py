@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from labctl.vm.parallel import each
 from labctl.vm.provider import Link, Power, Problem, Progress, Site
 from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine
-from labctl.vm.vagrant import kvm, network
+from labctl.vm.vagrant import host, kvm, network
 from labctl.vm.vagrant.pool import Pool
 from labctl.vm.vagrant.runner import Runner
 from labctl.vm.vagrant.site import BOOT_S, console, domain, dotfile, facts, owner, prefix
@@ -31,14 +30,7 @@ _MAKE_S = 900.0
 _REMOVE_S = 180.0
 _HALT_S = 60.0
 _ORDER_S = 15.0
-_TOOLS = {
-    "vagrant": "vagrant",
-    "virsh": "libvirt-clients",
-    "libvirtd": "libvirt-daemon-system",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-img": "qemu-utils",
-    "dnsmasq": "dnsmasq-base",
-}
+_QEMU_LOGS = Path("/var/log/libvirt/qemu")
 _LIVE = (Power.RUNNING, Power.SUSPENDED)
 
 
@@ -56,30 +48,11 @@ class VagrantProvider:
 
     def problems(self) -> Sequence[Problem]:
         """See `Provider`."""
-        found = []
-        if os.geteuid() != 0:
-            found.append(Problem("virtual machines on a network of their own need root", "run labctl with sudo"))
-        missing = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
-        if "vagrant" in missing or not _has_plugin():
-            missing["vagrant-libvirt"] = "vagrant-libvirt"
-        if missing:
-            packages = tuple(sorted(set(missing.values())))
-            found.append(Problem(f"{', '.join(missing)} not found", f"apt-get install {' '.join(packages)}", packages))
-        major = kvm.qemu_major(self._shell)
-        if 0 < major < kvm.OLDEST_QEMU and not kvm.describe(settings().cache_dir).endswith("with KVM"):
-            packages = ("qemu-system-x86", "qemu-utils", "libvirt-daemon-system", "libvirt-clients")
-            found.append(
-                Problem(
-                    f"QEMU {major} crashes machines under emulation; {kvm.OLDEST_QEMU} or newer is needed",
-                    "`labctl doctor --fix` installs it from the release's backports",
-                    packages,
-                )
-            )
-        return found
+        return host.problems(self._shell)
 
     def describe(self) -> str:
         """See `Provider`."""
-        return f"virtual machines, {kvm.describe(settings().cache_dir)}"
+        return host.describe()
 
     def slowness(self) -> float:
         """See `Provider`."""
@@ -218,6 +191,8 @@ class VagrantProvider:
         image = pool.add(image_file)
         box_dir = image_file.parent if not site.topology.box else box.box(site.cache_dir, progress).parent
         hypervisor = kvm.hypervisor(site.cache_dir, box_dir, self._clock)
+        for problem in () if hypervisor.kvm else host.too_old(self._shell):
+            raise LabError(problem.what, hint=problem.mend)
         progress("", hypervisor.why)
         content = msgspec.json.format(msgspec.json.encode(facts(site, image, hypervisor)), indent=2)
         write_atomically(site.state_dir / "vagrant.json", content)
@@ -253,6 +228,7 @@ class VagrantProvider:
         if name in self._libvirt.domains(name):
             self._libvirt.virsh("destroy", name, check=False)
             self._libvirt.virsh("undefine", name, "--snapshots-metadata", "--managed-save", "--nvram")
+        (_QEMU_LOGS / f"{name}.log").unlink(missing_ok=True)
         for line in self._libvirt.virsh("pool-list").stdout.splitlines():
             pool = line.split()[0] if line.split() else ""
             if pool.startswith("labctl"):
@@ -327,13 +303,6 @@ class VagrantProvider:
     def _all_made(self, site: Site) -> None:
         for machine in site.topology.machines:
             self._state(site, machine.name)
-
-
-def _has_plugin() -> bool:
-    """Whether Vagrant has its libvirt provider: from the distribution, or installed by the user."""
-    places = [Path("/usr/share/rubygems-integration"), Path("/usr/share/vagrant-plugins")]
-    places.append(Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d") / "gems")
-    return any(next(place.glob("**/vagrant-libvirt*"), None) is not None for place in places if place.exists())
 
 
 PROVIDER = VagrantProvider()

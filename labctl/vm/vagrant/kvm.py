@@ -73,6 +73,12 @@ def slowness(cache_dir: Path) -> float:
     return 1.0 if known is not None and known.kvm and not _no_device(Path("/dev/kvm")) else _EMULATION_SLOWNESS
 
 
+def is_ruled_out(cache_dir: Path, device: Path = Path("/dev/kvm")) -> bool:
+    """Whether machines here will surely be emulated."""
+    known = remembered(cache_dir)
+    return bool(_no_device(device)) or (known is not None and not known.kvm)
+
+
 def remembered(cache_dir: Path) -> _Verdict | None:
     """The last trial's verdict, if this host has not been booted since."""
     try:

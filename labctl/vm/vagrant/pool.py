@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -65,6 +66,8 @@ class Pool:
                 shutil.rmtree(self.folder, ignore_errors=True)
             else:
                 self._libvirt.virsh("pool-refresh", self.name, check=False)
+            if keep is not None:
+                _remove_boxes({Path(kernel).name.removesuffix(".vmlinuz") for kernel in used} | {keep.key})
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -103,6 +106,14 @@ class Pool:
             kernel = self._libvirt.xml(domain).findtext("os/kernel")
             used.add(kernel or "")
         return {kernel for kernel in used if kernel.startswith(f"{self.folder}/")}
+
+
+def _remove_boxes(keep: set[str]) -> None:
+    """Remove Vagrant's own copies of boxes that no machine is made from."""
+    home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
+    for folder in (home / "boxes").glob("labctl-VAGRANTSLASH-*"):
+        if folder.name.rpartition("-")[2] not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place(source: IO[bytes] | None, target: Path) -> None:

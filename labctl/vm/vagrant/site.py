@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from labctl.vm.box.disk import KERNEL_ARGUMENTS
+from labctl.vm.box.disk import DISK_GIB, KERNEL_ARGUMENTS
 from labctl.vm.pki import ssh_key
 from labctl.vm.provider import Site
 from labctl.vm.topology import Machine
@@ -117,6 +117,8 @@ def facts(site: Site, image: Image, hypervisor: Hypervisor) -> dict[str, Any]:
         "netmask": str(net.netmask),
         "private_key": str(ssh_key(site.state_dir.resolve())),
         "command_lines": {machine.name: command_line(site, machine) for machine in topology.machines},
+        # Null where the box's own size will do; a disk is never smaller than that.
+        "disks_gib": {m.name: m.disk_gib if m.disk_gib > DISK_GIB else None for m in topology.machines},
         "consoles": {machine.name: str(console(site, machine.name)) for machine in topology.machines},
         "devices": {machine.name: device(machine) for machine in topology.machines},
     }
@@ -129,15 +131,14 @@ def command_line(site: Site, machine: Machine) -> str:
     """
     length = IPv4Network(site.topology.network_cidr).prefixlen
     key = base64.b64encode(f"{site.ssh_public_key.strip()}\n".encode()).decode()
-    return " ".join(
-        (
-            KERNEL_ARGUMENTS,
-            f"labctl.ip={machine.address}/{length}",
-            f"labctl.gateway={site.topology.host_address}",
-            f"systemd.hostname={machine.name}",
-            f"systemd.set_credential_binary=ssh.authorized_keys.root:{key}",
-        )
-    )
+    words = [
+        KERNEL_ARGUMENTS,
+        f"labctl.ip={machine.address}/{length}",
+        f"labctl.gateway={site.topology.host_address}",
+        f"systemd.hostname={machine.name}",
+        f"systemd.set_credential_binary=ssh.authorized_keys.root:{key}",
+    ]
+    return " ".join([*words, "labctl.grow"] if machine.disk_gib > DISK_GIB else words)
 
 
 def network_xml(site: Site) -> str:
