@@ -28,6 +28,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _state(task: Path) -> str:
+    """A thread's state as proc(5) names it; its name, in parentheses, may hold anything."""
+    return (task / "stat").read_text().rpartition(") ")[2][:1]
+
+
 @dataclass
 class Etcd:
     """One etcd process; `start` after `kill` finds the same data. No disk syncs: tests kill processes, not power."""
@@ -87,9 +92,17 @@ class Etcd:
         self._process.wait(timeout=10)
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay, answers don't come."""
+        """SIGSTOP, and wait until every thread has stopped: connections stay, answers don't come."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        wait_for(
+            lambda: all(_state(task) == "T" for task in tasks.iterdir()),
+            what="etcd to freeze",
+            deadline_s=10,
+            clock=CLOCK,
+            every_s=0.01,
+        )
 
     def thaw(self) -> None:
         """SIGCONT."""
