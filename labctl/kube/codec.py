@@ -43,7 +43,7 @@ def decode_yaml(body: bytes) -> Any:
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
-                raise yaml.composer.ComposerError(None, None, "aliases are not accepted", self.peek_event().start_mark)
+                raise yaml.composer.ComposerError(None, None, "aliases are not accepted")
             return super().compose_node(parent, index)
 
     Plain.yaml_implicit_resolvers = {
@@ -69,7 +69,9 @@ def _json_type(value: Any) -> str:
         return "bool"
     if isinstance(value, (int, float)):
         return "number"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object" if isinstance(value, dict) else "null"
 
 
 def _wrong(value: Any, path: str, go: str) -> DecodeError:
@@ -144,14 +146,8 @@ def _quantity(value: Any, path: str) -> str:
     except ValueError as error:
         raise DecodeError(f"{path.lstrip('.')}: {error}") from error
     text = str(value)
-    if "." in text and text[-1].isdigit() and "e" not in text.lower():  # 0.5 is stored as 500m, as upstream does
-        return (
-            str(int(number))
-            if number == int(number)
-            else f"{int(number * 1000)}m"
-            if number * 1000 == int(number * 1000)
-            else text
-        )
+    if "." in text and text[-1].isdigit() and "e" not in text.lower() and (number * 1000) % 1 == 0:
+        return str(int(number)) if number % 1 == 0 else f"{int(number * 1000)}m"  # 0.5 is stored as 500m
     return text
 
 

@@ -2,7 +2,8 @@
 
 Each returns a new document and leaves its inputs alone; parts that did not change are shared with the old one.
 Sources: RFC 6902, RFC 7386, and Kubernetes' strategic merge patch
-(sig-api-machinery/strategic-merge-patch.md; directives `$patch`, `$retainKeys`, `$setElementOrder`, `$deleteFromPrimitiveList`).
+(sig-api-machinery/strategic-merge-patch.md; directives `$patch`, `$retainKeys`, `$setElementOrder`,
+`$deleteFromPrimitiveList`).
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def merge_patch(document: Any, patch: Any) -> Any:
 
 
 def strategic_patch(document: Any, patch: Any, shape: Shape | None) -> Any:
-    """Merge by the schema: lists with a merge key merge item by item, others replace. Without a shape: a merge patch."""
+    """Merge by the schema: lists with a merge key merge item by item, others replace. No shape: a merge patch."""
     if not isinstance(patch, dict):
         return patch
     directive = patch.get("$patch")
@@ -207,7 +208,7 @@ def _directed_lists(merged: dict[str, Any], patch: Mapping[str, Any], shape: Sha
             name = key[len(_ORDER) :]
             if name in merged and not isinstance(patch.get(name), list):
                 field = _field(shape, name)
-                merged[name] = _ordered(merged[name], value, field.merge_key if field else "", ())
+                merged[name] = _ordered(merged[name], value, field.merge_key if field else "")
 
 
 def _merge_list(old: Any, new: list[Any], field: Shape | None, order: Any) -> list[Any]:
@@ -222,10 +223,10 @@ def _merge_list(old: Any, new: list[Any], field: Shape | None, order: Any) -> li
         return [entry for entry in new if not (isinstance(entry, dict) and entry.get("$patch") == "replace")]
     if not field.merge_key:
         merged = [*current, *(entry for entry in new if entry not in current)]
-        return _ordered(merged, order, "", new) if order is not None else merged
+        return _ordered(merged, order, "") if order is not None else merged
     merged = _merge_items(current, new, field)
     if order is not None:
-        return _ordered(merged, order, field.merge_key, new)
+        return _ordered(merged, order, field.merge_key)
     return merged
 
 
@@ -245,8 +246,8 @@ def _merge_items(current: list[Any], new: list[Any], field: Shape) -> list[Any]:
     return merged
 
 
-def _ordered(items: list[Any], order: Any, key: str, patched: Sequence[Any]) -> list[Any]:
-    """Items named in `order` in that order; the server's other items keep their place relative to what precedes them."""
+def _ordered(items: list[Any], order: Any, key: str) -> list[Any]:
+    """Items named in `order` in that order; the server's other items keep their places."""
     if not isinstance(order, list):
         raise PatchError("$setElementOrder must be a list")
 

@@ -1,5 +1,6 @@
-"""Kubernetes' protobuf bodies into documents, which typed Go clients send. Types come from the schemas, numbers from a table.
+"""Kubernetes' protobuf bodies into documents, which typed Go clients send.
 
+Types come from the schemas, field numbers from a table.
 Source: apimachinery `runtime/serializer/protobuf` (the `k8s\\0` envelope around runtime.Unknown), protobuf's encoding.
 """
 

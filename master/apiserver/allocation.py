@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,27 @@ class Taken:
         self.keys.clear()
 
 
+class Update:
+    """One update of an object; for Services it takes what each try needs."""
+
+    def __init__(self, allocation: Allocation, *, applies: bool, dry_run: bool) -> None:
+        self._allocation, self._applies, self._dry_run = allocation, applies, dry_run
+        self.taken = Taken()
+        self._old: Document | None = None
+
+    def fill(self, new: Document, old: Document) -> None:
+        """Before a try to store `new` in place of `old`."""
+        if self._applies:
+            self._old = old
+            self._allocation.carry(new, old, self.taken, dry_run=self._dry_run)
+
+    def stored(self, raw: bytes) -> None:
+        """The last try succeeded: keep what it took, release what only the old state had."""
+        self.taken.keep()
+        if self._old is not None and not self._dry_run:
+            self._allocation.release(self._old, keep=msgspec.json.decode(raw))
+
+
 class Allocation:
     """Gives out ClusterIPs and NodePorts."""
 
@@ -68,22 +90,25 @@ class Allocation:
         finally:
             self._give_back(taken)
 
-    def for_update(self, kind: Kind, new: Document, old: Document, *, dry_run: bool) -> None:
+    @contextlib.contextmanager
+    def for_update(self, kind: Kind, *, dry_run: bool) -> Iterator[Update]:
+        """For an update that may be tried several times: what no stored state holds in the end is given back."""
+        update = Update(self, applies=kind.stored == SERVICES, dry_run=dry_run)
+        try:
+            yield update
+        finally:
+            self._give_back(update.taken)
+
+    def carry(self, new: Document, old: Document, taken: Taken, *, dry_run: bool) -> None:
         """Carry over what the Service had; take what its new type and ports need."""
-        if kind.stored != SERVICES:
-            return
+        self._give_back(taken)
         spec, before = new["spec"], old.get("spec") or {}
-        if spec.get("type") != "ExternalName":
+        if "ExternalName" not in {spec.get("type"), before.get("type")}:
             for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                if key in before and before.get("type") != "ExternalName":
+                if key in before:
                     spec.setdefault(key, before[key])
         _carry_ports(spec, before)
-        taken = Taken()
-        try:
-            self._fill(new, old, taken, dry_run=dry_run)
-            taken.keep()
-        finally:
-            self._give_back(taken)
+        self._fill(new, old, taken, dry_run=dry_run)
 
     def deleted(self, kind: Kind, raw: bytes) -> None:
         """A stored object is gone: give back what it had."""
@@ -139,7 +164,8 @@ class Allocation:
         except ValueError:
             inside = False
         if not inside:
-            why = f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {self._network}"
+            why = f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range."
+            why += f" The range of valid IPs is {self._network}"
             raise problems.rejected(SERVICES, name, [problems.invalid("spec.clusterIPs", [wanted], why)])
         if not dry_run and not self._take(self._addresses.key("", wanted), self._address(wanted, document), taken):
             why = f"failed to allocate IP {wanted}: provided IP is already allocated"
@@ -168,7 +194,8 @@ class Allocation:
             elif ("port", str(wanted)) not in had and wanted not in given:
                 path = f"spec.ports[{at}].nodePort"
                 if wanted not in self._ports:
-                    why = f"provided port is not in the valid range. The range of valid ports is {self._ports[0]}-{self._ports[-1]}"
+                    why = "provided port is not in the valid range. The range of valid ports is"
+                    why += f" {self._ports[0]}-{self._ports[-1]}"
                     raise problems.rejected(SERVICES, name, [problems.invalid(path, wanted, why)])
                 if not dry_run and not self._take(f"{_PORTS}{wanted}", _owner(document), taken):
                     raise problems.rejected(
@@ -201,6 +228,7 @@ class Allocation:
         for key, revision in taken.keys:
             with contextlib.suppress(RevisionMismatch):
                 self._storage.store.delete(key, expected=revision)
+        taken.keys.clear()
 
     def _remove(self, key: str) -> None:
         entry, _ = self._storage.store.get(key)
@@ -216,7 +244,7 @@ class Allocation:
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
         }
         stamp = rfc3339(self._clock.now())
-        uid = str(_uid(address, metadata.get("uid", "")))
+        uid = str(uuid.uuid4())
         parent = {
             "group": "",
             "resource": "services",
@@ -231,12 +259,6 @@ class Allocation:
                 "spec": {"parentRef": parent},
             }
         )
-
-
-def _uid(address: str, owner: str) -> str:
-    import uuid  # noqa: PLC0415
-
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{address}/{owner}"))
 
 
 def _owner(document: Document) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flask
@@ -15,6 +16,7 @@ from labctl.runtime.errors import LabError
 from master.apiserver import delete, discovery, health, problems, read, reviews, subresources, watch, write
 from master.apiserver.authn import Authenticator
 from master.apiserver.authz import authorize
+from master.apiserver.connection import connected
 from master.apiserver.context import Context
 from master.apiserver.metrics import Metrics
 from master.apiserver.negotiate import PLAIN, Form, negotiate
@@ -212,7 +214,7 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
         user=user,
         target=parse_path(path),
         body=b"" if method in {"GET", "HEAD"} else body(),
-        repeated=pairs,
+        alive=partial(connected, environ.get("gunicorn.socket")),
     )
 
 

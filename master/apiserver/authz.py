@@ -1,4 +1,4 @@
-"""Who may do what, until RBAC takes over: a table of rules for the lab's own components, as upstream's default roles grant.
+"""Who may do what, until RBAC takes over: rules for the lab's own components, as upstream's default roles grant.
 
 Source: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy`, `plugin/pkg/auth/authorizer/node`.
 """
@@ -40,8 +40,7 @@ class Rule(msgspec.Struct, frozen=True):
     def allows_path(self, verb: str, path: str) -> bool:
         """Whether it covers a path; `/healthz/*` covers what lies below."""
         fits = any(
-            path == entry or entry == "*" or (entry.endswith("*") and path.startswith(entry[:-1]))
-            for entry in self.paths
+            entry in {path, "*"} or (entry.endswith("*") and path.startswith(entry[:-1])) for entry in self.paths
         )
         return fits and (verb in self.verbs or "*" in self.verbs)
 

@@ -5,6 +5,7 @@ Idempotent; run at every start. Source: `pkg/controlplane/controller/{systemname
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from labctl.kube.errors import AlreadyExists, NotFound
@@ -50,10 +51,8 @@ def _create(context: Context, resource: Resource, namespace: str, document: Docu
     target = Target(resource.group, resource.version, resource.plural, namespace)
     request = Request(method="POST", path=resource.path(namespace), query={}, headers={}, user=_SYSTEM, target=target)
     head = {"kind": resource.kind, "apiVersion": resource.api_version}
-    try:
+    with contextlib.suppress(AlreadyExists):  # another API server was faster
         create_object(context, request, kind, head | document, namespace)
-    except AlreadyExists:
-        pass  # another API server was faster
 
 
 def _kubernetes_service(context: Context) -> None:

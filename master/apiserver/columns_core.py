@@ -80,7 +80,7 @@ def _ports(shown: Shown) -> str:
 
 
 def _endpoints(shown: Shown) -> str:
-    found = []
+    found: list[str] = []
     for subset in shown.document.get("subsets") or ():
         addresses = [entry.get("ip", "") for entry in subset.get("addresses") or ()]
         ports = [port.get("port") for port in subset.get("ports") or ()]

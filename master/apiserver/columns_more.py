@@ -148,6 +148,16 @@ def _revision_owner(shown: Shown) -> str:
     return "<none>"
 
 
+def _pod_selector(shown: Shown) -> str:
+    return labels((shown.spec.get("podSelector") or {}).get("matchLabels"))
+
+
+def _parent(shown: Shown) -> str:
+    parent = shown.spec.get("parentRef") or {}
+    parts = (parent.get("group"), parent.get("resource"), parent.get("namespace"), parent.get("name"))
+    return "/".join(str(part) for part in parts if part)
+
+
 _HPA = (
     Column("Reference", _hpa_reference),
     Column("Targets", _hpa_targets),
@@ -237,10 +247,10 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         AGE,
     ),
     ("networking.k8s.io", "networkpolicies"): (
-        Column("Pod-Selector", lambda shown: _pod_selector(shown)),
+        Column("Pod-Selector", _pod_selector),
         AGE,
     ),
-    ("networking.k8s.io", "ipaddresses"): (Column("ParentRef", lambda shown: _parent(shown)),),
+    ("networking.k8s.io", "ipaddresses"): (Column("ParentRef", _parent),),
     ("networking.k8s.io", "servicecidrs"): (Column("CIDRs", lambda shown: joined(shown.spec.get("cidrs") or ())), AGE),
     ("policy", "poddisruptionbudgets"): (
         Column("Min Available", _budget("minAvailable")),
@@ -270,13 +280,3 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         AGE,
     ),
 }
-
-
-def _pod_selector(shown: Shown) -> str:
-    return labels((shown.spec.get("podSelector") or {}).get("matchLabels"))
-
-
-def _parent(shown: Shown) -> str:
-    parent = shown.spec.get("parentRef") or {}
-    parts = (parent.get("group"), parent.get("resource"), parent.get("namespace"), parent.get("name"))
-    return "/".join(str(part) for part in parts if part)

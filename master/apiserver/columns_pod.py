@@ -77,10 +77,7 @@ def status_word(shown: Shown) -> str:
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "SchedulingGated":
             word = "SchedulingGated"
     starting = _initializing(shown)
-    if starting is not None:
-        word = starting
-    else:
-        word = _running_word(shown, word)
+    word = starting if starting is not None else _running_word(shown, word)
     if shown.metadata.get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             return "Unknown"

@@ -1,4 +1,7 @@
-"""Upstream's defaults by kind: one function a kind, each changing the document it is given. Source: `pkg/apis/*/v1/defaults.go`."""
+"""Upstream's defaults by kind: one function a kind, which changes what it is given.
+
+Source: `pkg/apis/*/v1/defaults.go`.
+"""
 
 from __future__ import annotations
 

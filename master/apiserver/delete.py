@@ -1,4 +1,7 @@
-"""Delete and deletecollection: preconditions, grace, finalizers, propagation. Source: apiserver `registry/rest/delete.go`."""
+"""Delete and deletecollection: preconditions, grace, finalizers, propagation.
+
+Source: apiserver `registry/rest/delete.go`.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,8 @@ def convert_options(document: Document) -> Options:
         raise BadRequest(f"DeleteOptions: {error}", details={}) from error
     if options.propagation_policy not in {"", *_POLICIES}:
         raise BadRequest(
-            f'propagationPolicy: Unsupported value: "{options.propagation_policy}": supported values: "Background", "Foreground", "Orphan"',
+            f'propagationPolicy: Unsupported value: "{options.propagation_policy}": supported values: "Background",'
+            ' "Foreground", "Orphan"',
             details={},
         )
     if options.dry_run not in (None, [], ["All"]):
@@ -113,7 +117,8 @@ def check_preconditions(kind: Kind, name: str, metadata: Document, wanted: Docum
     """Conflict unless uid and resourceVersion are as asked for."""
     for key, label in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         if wanted.get(key) and wanted[key] != metadata.get(key):
-            why = f"Precondition failed: {label} in precondition: {wanted[key]}, {label} in object meta: {metadata.get(key)}"
+            why = f"Precondition failed: {label} in precondition: {wanted[key]}, {label} in object meta: "
+            why += str(metadata.get(key))
             raise problems.conflict(kind.resource, name, why)
 
 

@@ -1,4 +1,7 @@
-"""Object metadata: what the server sets at creation and keeps at updates; names. Source: apiserver `registry/rest/meta.go`."""
+"""Object metadata: what the server sets at creation and keeps at updates; names.
+
+Source: apiserver `registry/rest/meta.go`.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +82,8 @@ def begin(metadata: Document, namespace: str, clock: Clock) -> None:
 def carry(metadata: Document, old: Document) -> None:
     """Keep what an update cannot change."""
     for key in (
-        "name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds",
-        "resourceVersion", "generateName",
+        "name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp",
+        "deletionGracePeriodSeconds", "resourceVersion", "generateName",
     ):  # fmt: skip
         if key in old:
             metadata[key] = old[key]

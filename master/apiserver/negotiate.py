@@ -1,4 +1,7 @@
-"""Which form an answer takes: the Accept header against what is served. Source: apiserver `endpoints/handlers/negotiation`."""
+"""Which form an answer takes: the Accept header against what is served.
+
+Source: apiserver `endpoints/handlers/negotiation`.
+"""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _exactly(request: Request) -> int:
 
 
 def _at(context: Context, kind: Kind, scope: str, token: _Token) -> tuple[list[Cached], int, str]:
-    """Everything beyond the token, as it stood at its revision: from memory where that is the present, else the store."""
+    """Everything beyond the token, as it stood at its revision: from memory if that is the present, else the store."""
     cache = context.storage.cache(kind)
     entries, revision = cache.list(scope)
     if revision == token.revision:

@@ -32,7 +32,7 @@ _CONVERSIONS = {("events.k8s.io", "events"): EVENTS, ("autoscaling", "horizontal
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A served resource. `stored` is the version its objects are kept in; `conversion` is None where that is this one."""
+    """A served resource. `stored` is the version its objects are kept in; `conversion` is None if that is this one."""
 
     resource: Resource
     schema_name: str

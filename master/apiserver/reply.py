@@ -1,4 +1,4 @@
-"""What a handler hands back, before it becomes an HTTP answer; and objects turned into the form the client asked for."""
+"""What a handler hands back, before it becomes an HTTP answer; and objects in the form the client asked for."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def list_bytes(raws: Iterable[bytes], kind: Kind, metadata: Document, form: Form
         documents = [msgspec.json.decode(raw) for raw in raws]
         if form.transform == "Table":
             return msgspec.json.encode(table(kind, documents, metadata, form))
-        items = [partial(document, form) for document in documents]
+        partials = [partial(document, form) for document in documents]
         whole = {
             "kind": "PartialObjectMetadataList",
             "apiVersion": f"meta.k8s.io/{form.version}",
             "metadata": metadata,
-            "items": items,
+            "items": partials,
         }
         return msgspec.json.encode(whole)
     head = msgspec.json.encode({"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata})

@@ -1,7 +1,11 @@
-"""What a request asks for: verb, resource, namespace, name, subresource, options. Source: apiserver `requestinfo.go`."""
+"""What a request asks for: verb, resource, namespace, name, subresource, options.
+
+Source: apiserver `endpoints/request/requestinfo.go`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -70,7 +74,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     user: User
     target: Target | None
     body: bytes = b""
-    repeated: tuple[tuple[str, str], ...] = ()  # the query in order, repeats included
+    alive: Callable[[], bool] = lambda: True  # whether the client is still there; long answers look now and then
 
     @property
     def verb(self) -> str:

@@ -79,8 +79,8 @@ def _fields(text: str, kind: Kind) -> tuple[FieldTerm, ...]:
             path = _EVENT_ALIASES.get(head, head) + dot + tail if head in {"regarding", "reportingController"} else path
         if path not in allowed:
             raise BadRequest(
-                f'Unable to find "{kind.resource.group}/{kind.resource.version}, Resource={kind.resource.plural}" that match'
-                f' label selector "", field selector "{text}": field label not supported: {term.path}',
+                f'Unable to find "{kind.resource.group}/{kind.resource.version}, Resource={kind.resource.plural}" that'
+                f' match label selector "", field selector "{text}": field label not supported: {term.path}',
                 details={},
             )
         found.append(_resolved(path, term))

@@ -1,7 +1,7 @@
 """The process: gunicorn with one gevent worker under Flask, TLS with optional client certificates.
 
-gunicorn gives what an API server needs beyond WSGI (the peer certificate, raw sockets, graceful stop), gevent thousands of
-watches in one process. The store's client, locks and threads all run on gevent once it has patched the library.
+gunicorn gives what an API server needs beyond WSGI (the peer certificate, raw sockets, graceful stop), gevent thousands
+of watches in one process. The store's client, locks and threads all run on gevent once it has patched the library.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
-    """The server's certificate; clients may present one of the lab's CA. HTTP/1.1 only, which WebSockets need anyway."""
+    """The server's certificate; clients may present one of the lab's CA. HTTP/1.1 only, as WebSockets need."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=config.client_ca_file)
     context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

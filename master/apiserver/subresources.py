@@ -32,6 +32,7 @@ from master.apiserver.write import patch, patch_document, prepare_update, update
 Document = dict[str, Any]
 Handler = Callable[[Context, Request, Kind, Form, list[str]], Reply]
 
+_SEVERAL_BUDGETS = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
@@ -110,7 +111,8 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
     if request.method == "PUT":
         given = decode(request, context.registry)
 
-        def wanted(_: Document) -> Document:
+        def wanted(scale: Document) -> Document:
+            del scale
             return given
 
     elif request.method == "PATCH":
@@ -221,7 +223,7 @@ def _spend(context: Context, pod: Document, *, dry_run: bool) -> None:
     if len(budgets) > 1:
         raise problems.rejected(
             builtin("pods"), pod["metadata"]["name"],
-            [problems.forbidden_field("", "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")],
+            [problems.forbidden_field("", _SEVERAL_BUDGETS)],
         )  # fmt: skip
     now = rfc3339(context.clock.now())
     for name in budgets:

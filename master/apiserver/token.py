@@ -1,4 +1,7 @@
-"""serviceaccounts/token: a signed JWT for a ServiceAccount. Source: `pkg/registry/core/serviceaccount/storage/token.go`."""
+"""serviceaccounts/token: a signed JWT for a ServiceAccount.
+
+Source: `pkg/registry/core/serviceaccount/storage/token.go`.
+"""
 
 from __future__ import annotations
 

@@ -6,16 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from labctl.kube.resources import Resource
-from labctl.kube.selectors import from_label_selector, matches
 from master.apiserver.metadata import label_errors
 from master.apiserver.problems import FieldError, duplicate, forbidden_field, invalid, required, unsupported
 from master.apiserver.validation_pod import immutable_pod, pod_spec
+from master.apiserver.validation_workload import cron_job, deployment, job, stateful_set_changes, workload
 
 Document = dict[str, Any]
 Rules = Callable[[Document], list[FieldError]]
 Changes = Callable[[Document, Document], list[FieldError]]
 
 _IMMUTABLE = "field is immutable"
+_KEY_RULE = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',"
+    "  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
 
 
 def validate(resource: Resource, document: Document) -> list[FieldError]:
@@ -48,116 +52,6 @@ def _at(document: Document, path: str) -> Any:
 
 def _pod(document: Document) -> list[FieldError]:
     return pod_spec(document.get("spec") or {}, "spec")
-
-
-def _whole(spec: Document, field: str, path: str = "spec") -> list[FieldError]:
-    value = spec.get(field)
-    if isinstance(value, int) and value < 0:
-        return [invalid(f"{path}.{field}", value, "must be greater than or equal to 0")]
-    return []
-
-
-def _selected_template(document: Document, policies: tuple[str, ...] = ("Always",)) -> list[FieldError]:
-    """The selector is there, not empty and matches the template's labels."""
-    spec = document.get("spec") or {}
-    found: list[FieldError] = []
-    selector = spec.get("selector")
-    template = spec.get("template")
-    if selector is None:
-        found.append(required("spec.selector"))
-    elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        found.append(invalid("spec.selector", {}, "empty selector is invalid for deployment"))
-    if not isinstance(template, dict) or not template.get("spec"):
-        return [*found, required("spec.template.spec.containers")]
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    found += label_errors(labels, "spec.template.labels")
-    parsed = _selector(selector)
-    if parsed and not matches(parsed, labels):
-        found.append(invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
-    found += pod_spec(template["spec"], "spec.template.spec")
-    policy = template["spec"].get("restartPolicy", "Always")
-    if policy not in policies:
-        found.append(unsupported("spec.template.spec.restartPolicy", policy, policies))
-    return found
-
-
-def _selector(selector: Document | None) -> Any:
-    try:
-        return from_label_selector(selector)
-    except (KeyError, TypeError):
-        return None
-
-
-def _workload(document: Document) -> list[FieldError]:
-    spec = document.get("spec") or {}
-    found = [*_whole(spec, "replicas"), *_whole(spec, "minReadySeconds"), *_whole(spec, "revisionHistoryLimit")]
-    return found + _selected_template(document)
-
-
-def _deployment(document: Document) -> list[FieldError]:
-    spec = document.get("spec") or {}
-    strategy = spec.get("strategy") or {}
-    found = _workload(document)
-    kind = strategy.get("type")
-    if kind not in {"RollingUpdate", "Recreate"}:
-        found.append(unsupported("spec.strategy.type", kind, ("Recreate", "RollingUpdate")))
-    rolling = strategy.get("rollingUpdate")
-    if kind == "Recreate" and rolling:
-        found.append(
-            forbidden_field("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
-        )
-    if rolling:
-        both = [rolling.get("maxUnavailable"), rolling.get("maxSurge")]
-        for name, value in zip(("maxUnavailable", "maxSurge"), both, strict=True):
-            found += _int_or_percent(value, f"spec.strategy.rollingUpdate.{name}")
-        if all(value in (0, "0%") for value in both):
-            found.append(
-                invalid("spec.strategy.rollingUpdate.maxUnavailable", both[0], "may not be 0 when `maxSurge` is 0")
-            )
-    deadline, ready = spec.get("progressDeadlineSeconds"), spec.get("minReadySeconds") or 0
-    if isinstance(deadline, int) and deadline <= ready:
-        found.append(invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
-    return found
-
-
-def _int_or_percent(value: Any, field: str) -> list[FieldError]:
-    if isinstance(value, int) and value < 0:
-        return [invalid(field, value, "must be greater than or equal to 0")]
-    if isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
-        return [
-            invalid(
-                field,
-                value,
-                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-            )
-        ]
-    return []
-
-
-def _job(document: Document) -> list[FieldError]:
-    spec = document.get("spec") or {}
-    found: list[FieldError] = []
-    for name in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
-        found += _whole(spec, name)
-    template = spec.get("template") or {}
-    if not template.get("spec"):
-        return [*found, required("spec.template.spec.containers")]
-    found += pod_spec(template["spec"], "spec.template.spec")
-    given = template["spec"].get("restartPolicy", "Always")
-    if given not in {"OnFailure", "Never"}:
-        detail = unsupported("spec.template.spec.restartPolicy", given, ("Never", "OnFailure")).message
-        found.append(FieldError("FieldValueNotSupported", "spec.template.spec.restartPolicy", detail))
-    return found
-
-
-def _cron_job(document: Document) -> list[FieldError]:
-    spec = document.get("spec") or {}
-    found = [] if spec.get("schedule") else [required("spec.schedule")]
-    if spec.get("concurrencyPolicy") not in {"Allow", "Forbid", "Replace"}:
-        found.append(
-            unsupported("spec.concurrencyPolicy", spec.get("concurrencyPolicy"), ("Allow", "Forbid", "Replace"))
-        )
-    return found
 
 
 def _service(document: Document) -> list[FieldError]:
@@ -230,7 +124,7 @@ def _data_key(key: str, path: str) -> list[FieldError]:
             invalid(
                 path,
                 key,
-                "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+                _KEY_RULE,
             )
         ]
     return []
@@ -302,12 +196,12 @@ _RULES: dict[tuple[str, str], Rules] = {
     ("", "services"): _service,
     ("", "configmaps"): _config_map,
     ("", "secrets"): _config_map,
-    ("apps", "deployments"): _deployment,
-    ("apps", "replicasets"): _workload,
-    ("apps", "statefulsets"): _workload,
-    ("apps", "daemonsets"): _workload,
-    ("batch", "jobs"): _job,
-    ("batch", "cronjobs"): _cron_job,
+    ("apps", "deployments"): deployment,
+    ("apps", "replicasets"): workload,
+    ("apps", "statefulsets"): workload,
+    ("apps", "daemonsets"): workload,
+    ("batch", "jobs"): job,
+    ("batch", "cronjobs"): cron_job,
     ("coordination.k8s.io", "leases"): _lease,
     ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
     ("scheduling.k8s.io", "priorityclasses"): _priority_class,
@@ -328,27 +222,11 @@ _FIXED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def _stateful_set_changes(new: Document, old: Document) -> list[FieldError]:
-    changeable = {
-        "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
-    }  # fmt: skip
-    after = {key: value for key, value in (new.get("spec") or {}).items() if key not in changeable}
-    before = {key: value for key, value in (old.get("spec") or {}).items() if key not in changeable}
-    if after == before:
-        return []
-    names = (
-        "'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit',"
-        " 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds'"
-    )
-    return [forbidden_field("spec", f"updates to statefulset spec for fields other than {names} are forbidden")]
-
-
 _CHANGES: dict[tuple[str, str], Changes] = {
     ("", "pods"): immutable_pod,
     ("", "nodes"): _node_changes,
     ("", "services"): _service_changes,
     ("", "configmaps"): _config_map_changes,
     ("", "secrets"): _config_map_changes,
-    ("apps", "statefulsets"): _stateful_set_changes,
+    ("apps", "statefulsets"): stateful_set_changes,
 }

@@ -88,6 +88,14 @@ def _container(container: Document, path: str, names: set[str], volumes: set[str
     for at, variable in enumerate(container.get("env") or ()):
         if not variable.get("name"):
             found.append(required(f"{path}.env[{at}].name"))
+    _mounts(container, path, volumes, found)
+    _resources(container.get("resources") or {}, f"{path}.resources", found)
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if isinstance(container.get(probe), dict):
+            _probe(container[probe], f"{path}.{probe}", found, single_success=probe != "readinessProbe")
+
+
+def _mounts(container: Document, path: str, volumes: set[str], found: list[FieldError]) -> None:
     paths: set[str] = set()
     for at, mount in enumerate(container.get("volumeMounts") or ()):
         if mount.get("name") not in volumes:
@@ -97,10 +105,6 @@ def _container(container: Document, path: str, names: set[str], volumes: set[str
         elif mount["mountPath"] in paths:
             found.append(invalid(f"{path}.volumeMounts[{at}].mountPath", mount["mountPath"], "must be unique"))
         paths.add(mount.get("mountPath", ""))
-    _resources(container.get("resources") or {}, f"{path}.resources", found)
-    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if isinstance(container.get(probe), dict):
-            _probe(container[probe], f"{path}.{probe}", found, single_success=probe != "readinessProbe")
 
 
 def _resources(resources: Document, path: str, found: list[FieldError]) -> None:

@@ -1,6 +1,7 @@
-"""Watches: JSON lines, bookmarks, initial events, 410 as an ERROR event. Each event's bytes are shared by all who watch.
+"""Watches: JSON lines, bookmarks, initial events, 410 as an ERROR event. Each event's bytes are shared by all.
 
-Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists"; apiserver `endpoints/handlers/watch.go`.
+Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists";
+apiserver `endpoints/handlers/watch.go`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import msgspec
 
 from labctl.kube.errors import ApiError, BadRequest, Unavailable
 from labctl.runtime.loop import jittered_s
-from master.apiserver import problems
 from master.apiserver.context import Context
 from master.apiserver.negotiate import YAML, Form
 from master.apiserver.read import revision_of
@@ -27,6 +27,7 @@ Document = dict[str, Any]
 Build = Callable[[CacheEvent], bytes]
 
 _BOOKMARK_S = 60.0
+_ALIVE_S = 10.0  # an idle watch looks this often whether its client is still there
 _LONGEST_S = 3600
 _SHORTEST_S = 1800.0  # without timeoutSeconds a watch lasts between this and twice this
 _WAIT_S = 3.0
@@ -51,7 +52,8 @@ def watch(context: Context, request: Request, kind: Kind, form: Form) -> Reply:
     after = None if initial or not revision else revision
     match = selection(request, kind)
     watcher = cache.watch(scope, after=after, initial=initial, match=match)
-    stream = _Stream(context, kind, form, watcher, bookmarks=request.flag("allowWatchBookmarks"), marked=marked)
+    bookmarks = request.flag("allowWatchBookmarks")
+    stream = _Stream(context, kind, form, watcher, bookmarks=bookmarks, marked=marked, alive=request.alive)
     return Reply(stream.run(lasts_s), content_type="application/json", headers={"Cache-Control": "no-cache, private"})
 
 
@@ -77,10 +79,19 @@ class _Stream:
     """The lines of one watch."""
 
     def __init__(
-        self, context: Context, kind: Kind, form: Form, watcher: Watcher, *, bookmarks: bool, marked: bool
+        self,
+        context: Context,
+        kind: Kind,
+        form: Form,
+        watcher: Watcher,
+        *,
+        bookmarks: bool,
+        marked: bool,
+        alive: Callable[[], bool],
     ) -> None:
         self._context, self._kind, self._form = context, kind, form
         self._watcher, self._bookmarks, self._marked = watcher, bookmarks, marked
+        self._alive = alive
         self._headed = False  # a Table's columns come with the first event only
 
     def run(self, lasts_s: float) -> Iterator[bytes]:
@@ -99,9 +110,10 @@ class _Stream:
                         bookmark_s = now_s + _BOOKMARK_S
                         if self._bookmarks:
                             yield self._bookmark(watcher.revision)
-                    wait_s = min(ends_s, bookmark_s) - now_s
-                    for lines in self._lines(watcher.take(max(0.0, wait_s))):
-                        yield lines
+                    events = watcher.take(max(0.0, min(ends_s, bookmark_s, now_s + _ALIVE_S) - now_s))
+                    if not events and not self._alive():
+                        return
+                    yield from self._lines(events)
             except Unavailable:
                 return  # the server ends: so does the stream, cleanly
             except ApiError as error:
@@ -142,15 +154,15 @@ class _Stream:
         found: Document = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
         if self._form.transform == "Table":
             row = {"cells": [], "object": partial(found, self._form)}
+            version = f"meta.k8s.io/{self._form.version}"
+            about = {"resourceVersion": str(revision)}
             found = {
                 "kind": "Table",
-                "apiVersion": f"meta.k8s.io/{self._form.version}",
-                "metadata": {"resourceVersion": str(revision)},
+                "apiVersion": version,
+                "metadata": about,
                 "columnDefinitions": None,
-                "rows": [row] if annotations else [],
+                "rows": [row],
             }
-            if not annotations:
-                found["rows"] = [row]
         elif self._form.transform:
             found = partial(found, self._form)
         return _line("BOOKMARK", msgspec.json.encode(found))
@@ -174,8 +186,3 @@ def _table_line(event: CacheEvent, kind: Kind, form: Form, *, headed: bool) -> b
     document = event.object.document
     metadata = {"resourceVersion": document["metadata"].get("resourceVersion", "")}
     return _line(event.type, msgspec.json.encode(table(kind, [document], metadata, form, headed=headed)))
-
-
-def too_old(revision: int, oldest: int) -> ApiError:
-    """Upstream's words for a revision that is no longer kept."""
-    return problems.expired(f"too old resource version: {revision} ({oldest})")

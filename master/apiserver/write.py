@@ -1,7 +1,11 @@
-"""Create, update and patch: one path for every kind. Source: apiserver `registry/generic/registry/store.go`, `patch.go`."""
+"""Create, update and patch: one path for every kind.
+
+Source: apiserver `registry/generic/registry/store.go`, `endpoints/handlers/patch.go`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +16,7 @@ from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch
 from master.apiserver import metadata as meta
 from master.apiserver import problems, strategy
 from master.apiserver.admit import Attributes
-from master.apiserver.body import check, judge_unknown, media_type, read_object
+from master.apiserver.body import check, media_type, read_object
 from master.apiserver.context import Context
 from master.apiserver.defaults import DEFAULTS
 from master.apiserver.registry import Kind
@@ -104,11 +108,26 @@ def update(context: Context, request: Request, kind: Kind, warnings: list[str]) 
     _same_namespace(kind, metadata, target.namespace)
     encoded = msgspec.json.encode(given)
 
-    def change(old: Document) -> Document:
-        document: Document = msgspec.json.decode(encoded)
-        return prepare_update(context, request, kind, document, old)
+    return store_changed(context, request, kind, lambda _: msgspec.json.decode(encoded))
 
-    return context.storage.change(kind, target.namespace, target.name, change, dry_run=request.dry_run)[0]
+
+def store_changed(context: Context, request: Request, kind: Kind, change: Callable[[Document], Document]) -> bytes:
+    """Store `change(old)`, prepared; the JSON of what is stored now (or was last, if this removed it)."""
+    assert request.target is not None
+    target = request.target
+    with context.allocation.for_update(kind, dry_run=request.dry_run) as allocated:
+
+        def prepared(old: Document) -> Document:
+            new = prepare_update(context, request, kind, change(old), old)
+            if not target.subresource:
+                allocated.fill(new, old)
+            return new
+
+        raw, gone = context.storage.change(kind, target.namespace, target.name, prepared, dry_run=request.dry_run)
+        allocated.stored(raw)
+    if gone and not request.dry_run:
+        context.allocation.deleted(kind, raw)
+    return raw
 
 
 def prepare_update(context: Context, request: Request, kind: Kind, new: Document, old: Document) -> Document:
@@ -134,8 +153,6 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     errors += validate_update(resource, new, old, sub)
     if errors:
         raise problems.rejected(resource, name, errors)
-    if not sub:
-        context.allocation.for_update(kind, new, old, dry_run=request.dry_run)
     _finish_deletion(new)
     return new
 
@@ -166,16 +183,13 @@ def _finish_deletion(new: Document) -> None:
 
 def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
     """PATCH on the object or on its /status; retried on conflict unless the patch carries a resourceVersion."""
-    assert request.target is not None
-    target = request.target
     how, body = _patch_body(request)
 
     def change(old: Document) -> Document:
         served = kind.conversion.from_stored(old) if kind.conversion else old
-        patched = _patched(context, request, kind, (how, body), served, warnings)
-        return prepare_update(context, request, kind, patched, old)
+        return _patched(context, request, kind, (how, body), served, warnings)
 
-    return context.storage.change(kind, target.namespace, target.name, change, dry_run=request.dry_run)[0]
+    return store_changed(context, request, kind, change)
 
 
 def _patch_body(request: Request) -> tuple[str, Any]:
@@ -239,15 +253,3 @@ def patch_document(how: str, body: Any, old: Document, context: Context, kind: K
 
 def _unprocessable(message: str) -> ApiError:
     return Invalid(f"the server rejected our request due to an error in our request: {message}", details={})
-
-
-__all__ = [
-    "apply_defaults",
-    "create",
-    "create_object",
-    "judge_unknown",
-    "patch",
-    "patch_document",
-    "prepare_update",
-    "update",
-]

@@ -1,7 +1,7 @@
 """Throw-away certificates and kubeconfigs for an API server on loopback.
 
-By hand, for development: `python -m tests.e2e.certs DIR [PORT] [ETCD_URL]` writes DIR/apiserver.json and DIR/admin.kubeconfig;
-then `python -m master.apiserver --config DIR/apiserver.json`.
+By hand, for development: `python -m tests.e2e.certs DIR [PORT] [ETCD_URL]` writes DIR/apiserver.json and
+DIR/admin.kubeconfig; then `python -m master.apiserver --config DIR/apiserver.json`.
 """
 
 from __future__ import annotations

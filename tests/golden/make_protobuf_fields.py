@@ -1,10 +1,10 @@
-"""Makes labctl/kube/protobuf_fields.json: field numbers of Kubernetes' protobuf messages, plain facts out of Go struct tags.
+"""Makes labctl/kube/protobuf_fields.json: field numbers of Kubernetes' protobuf messages, out of Go struct tags.
 
     go mod download k8s.io/api@v0.37.0 k8s.io/apimachinery@v0.37.0
     python tests/golden/make_protobuf_fields.py "$(go env GOMODCACHE)/k8s.io" v0.37.0
 
-For each definition of the schemas: field number -> flag and JSON name. Flags: `.` a value that is sent is meant; `-` a zero
-is what "not set" looks like on the wire; `=` the fields of another message stand in this one's place.
+For each definition of the schemas: field number -> flag and JSON name. Flags: `.` a value that is sent is meant; `-` a
+zero is what "not set" looks like on the wire; `=` the fields of another message stand in this one's place.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def main() -> None:
     machinery = root / f"apimachinery@{version}/pkg/apis/meta/v1/types.go"
     sources[machinery] = "io.k8s.apimachinery.pkg.apis.meta.v1"
     table = dict(entry for path, package in sources.items() for entry in messages(path.read_text(), package))
-    TARGET.write_text(json.dumps(table, indent=None, separators=(",", ":"), sort_keys=True).replace('},"', '},\n"') + "\n")
+    text = json.dumps(table, separators=(",", ":"), sort_keys=True)
+    TARGET.write_text(text.replace('},"', '},\n"') + "\n")
     print(f"{TARGET}: {len(table)} messages")
 
 

@@ -1,4 +1,4 @@
-"""NamespaceLifecycle: nothing is created in a namespace that is missing or ending; the system's own are never deleted."""
+"""NamespaceLifecycle: nothing is created in a namespace that is missing or ending; the system's own are kept."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ class _Priority:
         chosen = _class(name, write, world) if name else _default(world)
         value = int(chosen.get("value", 0)) if chosen else 0
         if "priority" in spec and spec["priority"] != value:
-            why = "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name"
+            why = (
+                "the integer value of priority ({}) must not be provided in pod spec;"
+                " priority admission controller computed {} from the given PriorityClass name"
+            )
             raise problems.forbidden(write.kind.resource, write.name, why.format(spec["priority"], value))
         if chosen and not name:
             spec["priorityClassName"] = chosen["metadata"]["name"]
