@@ -33,7 +33,7 @@ if ! $b mount -t ext4 -o rw,noatime /dev/vda /root; then
     echo 'labctl: the disk /dev/vda cannot be mounted'
     $b poweroff -f
 fi
-[ -z "$grow" ] || $b chroot /root resize2fs /dev/vda
-$b umount /proc
+$b mount --move /proc /root/proc
 $b mount --move /dev /root/dev
+[ -z "$grow" ] || $b chroot /root resize2fs /dev/vda
 exec $b switch_root /root /sbin/init
