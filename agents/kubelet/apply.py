@@ -19,12 +19,13 @@ from agents.kubelet.env import ConfigError, Surroundings, references
 from agents.kubelet.plan import Start, Stop, container_of
 from agents.kubelet.runtime import ContainerRuntime, Mount, RuntimeFailure, Sandbox
 from agents.kubelet.seen import CONFIG_REASON
+from agents.kubelet.service_env import Service, service_env
 from agents.kubelet.views import ConfigMap, Container, Pod, Secret
 from labctl.kube.client import Client
 from labctl.kube.errors import Conflict, NotFound
 from labctl.kube.events import Recorder
 from labctl.kube.meta import Reference
-from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS, Resource
+from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES, Resource
 from labctl.runtime.clock import Clock
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ class Hands:
         except RuntimeFailure as error:
             self._warn(pod, "Failed", f"Error: {error.reason}: {error}", container)
             raise
-        self._tell(pod, "Started", f"Container started: {container.name}", container)
+        self._tell(pod, "Started", f"Started container {container.name}", container)
         self._post_start(pod, container, identity, sandbox)
 
     def stop(self, pod: Pod, step: Stop, sandbox: Sandbox | None) -> None:
@@ -178,6 +179,7 @@ class Hands:
         around = Surroundings(
             config_maps={name: self._read(CONFIG_MAPS, ConfigMap, meta.namespace, name) for name in maps},
             secrets={name: self._read(SECRETS, Secret, meta.namespace, name) for name in secrets},
+            services=self._services(pod),
             pod_ip=self._address(pod, sandbox),
             host_ip=here.node_ip,
             node_cpu_milli=here.allocatable_cpu_milli,
@@ -210,6 +212,15 @@ class Hands:
             hosts.write_text(spec.hosts_file(pod, sandbox.address), encoding="utf-8")
             mounts.append(Mount(str(hosts), "/etc/hosts"))
         return tuple(mounts)
+
+    def _services(self, pod: Pod) -> dict[str, str]:
+        """The variables of the API's own service, and with `enableServiceLinks` of all in the pod's namespace."""
+        namespace = pod.metadata.namespace
+        found = [self._read(SERVICES, Service, "default", "kubernetes")]
+        if pod.spec.enable_service_links:
+            listed = self._tools.client.list(SERVICES, namespace).items
+            found += [msgspec.json.decode(raw, type=Service) for raw in listed]
+        return service_env(service for service in found if service is not None)
 
     def _read(self, resource: Resource, view: type[T], namespace: str, name: str) -> T | None:
         try:

@@ -1,7 +1,6 @@
 """A container's environment and its expansions `$(NAME)`. Pure.
 
 Source: k/k `third_party/forked/golang/expansion`, `pkg/kubelet/kubelet_pods.go` (makeEnvironmentVariables).
-Variables for services (`enableServiceLinks`) are not made: use DNS or the API.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ class Surroundings:
 
     config_maps: Mapping[str, ConfigMap | None] = field(default_factory=dict)
     secrets: Mapping[str, Secret | None] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)  # the variables of services, see service_env
     pod_ip: str = ""
     host_ip: str = ""
     node_cpu_milli: int = 0  # stand in for limits that are not set
@@ -64,8 +64,8 @@ def references(container: Container) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def environment(pod: Pod, container: Container, around: Surroundings) -> dict[str, str]:
-    """The variables, in order: envFrom first, then env, whose values may use those before them. Raises ConfigError."""
-    found: dict[str, str] = {}
+    """The variables: services, envFrom, then env, whose values may use those before them. Raises ConfigError."""
+    found: dict[str, str] = dict(around.services)
     for source in container.env_from:
         if (named := source.config_map_ref) is not None:
             found.update(_all_of_map(around, named.name, named.optional, source.prefix))
@@ -174,9 +174,10 @@ def _all_of_secret(around: Surroundings, name: str, optional: bool, prefix: str)
         yield from ((prefix + key, _decoded(value, name)) for key, value in sorted(found.data.items()))
 
 
-def _absent(message: str, *, optional: bool) -> None:
+def _absent(message: str, *, optional: bool) -> str | None:
     if not optional:
         raise ConfigError(message)
+    return None
 
 
 def _decoded(text: str, name: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from agents.kubelet.config import Config
 from agents.kubelet.runtime import Image
+from agents.kubelet.stats import Machine
 from labctl.runtime.clock import rfc3339
 
 Document = dict[str, Any]
@@ -32,26 +33,6 @@ _PRESSURES = {
 }
 
 
-class Figures(Protocol):
-    """What is measured of the machine (agents.kubelet.stats)."""
-
-    cpus: int
-    memory_bytes: int
-    memory_available_bytes: int
-    disk_bytes: int
-    disk_available_bytes: int
-    inodes: int
-    inodes_available: int
-    pids: int
-    pids_max: int
-    boot_id: str
-    machine_id: str
-    system_uuid: str
-    kernel_version: str
-    os_image: str
-    architecture: str
-
-
 @dataclass(frozen=True, slots=True)
 class Health:
     """What the kubelet finds out about itself."""
@@ -62,7 +43,7 @@ class Health:
     images: Sequence[Image] = ()
 
 
-def capacity(config: Config, machine: Figures) -> dict[str, int]:
+def capacity(config: Config, machine: Machine) -> dict[str, int]:
     """CPU in thousandths, the rest in units; the lab's own figures come before the measured ones."""
     return {
         "cpu": 1000 * (config.cpus or machine.cpus),
@@ -72,7 +53,7 @@ def capacity(config: Config, machine: Figures) -> dict[str, int]:
     }
 
 
-def allocatable(config: Config, machine: Figures) -> dict[str, int]:
+def allocatable(config: Config, machine: Machine) -> dict[str, int]:
     """Capacity less what hard eviction keeps free."""
     whole = capacity(config, machine)
     return whole | {
@@ -81,7 +62,7 @@ def allocatable(config: Config, machine: Figures) -> dict[str, int]:
     }
 
 
-def under_pressure(machine: Figures) -> frozenset[str]:
+def under_pressure(machine: Machine) -> frozenset[str]:
     """The pressure conditions whose hard eviction thresholds are crossed now."""
     found = set()
     if machine.memory_available_bytes < _EVICTION_MEMORY:
@@ -100,7 +81,7 @@ def held(now_s: float, crossed: Iterable[str], last_s: Mapping[str, float]) -> d
     return kept | dict.fromkeys(crossed, now_s)
 
 
-def labels(config: Config, machine: Figures) -> dict[str, str]:
+def labels(config: Config, machine: Machine) -> dict[str, str]:
     """The labels every node has, and the lab's own."""
     return {
         "kubernetes.io/hostname": config.node_name,
@@ -110,7 +91,7 @@ def labels(config: Config, machine: Figures) -> dict[str, str]:
     }
 
 
-def document(config: Config, machine: Figures) -> Document:
+def document(config: Config, machine: Machine) -> Document:
     """The Node to register."""
     spec: Document = {}
     if config.taints:
@@ -123,7 +104,7 @@ def document(config: Config, machine: Figures) -> Document:
     }
 
 
-def status(config: Config, machine: Figures, health: Health, base: Mapping[str, Any], now: datetime) -> Document:
+def status(config: Config, machine: Machine, health: Health, base: Mapping[str, Any], now: datetime) -> Document:
     """The node's status; `base` is what the API has, whose conditions by others stay."""
     room = allocatable(config, machine)
     return {

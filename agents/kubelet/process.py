@@ -13,10 +13,10 @@ from agents.kubelet import lease, node
 from agents.kubelet.apply import Hands, Machine, Tools, Volumes
 from agents.kubelet.checks import Checker
 from agents.kubelet.config import Config
-from agents.kubelet.node import Figures
 from agents.kubelet.observer import Observer
 from agents.kubelet.reporter import Reporter
 from agents.kubelet.runtime import ContainerRuntime
+from agents.kubelet.stats import Machine as Measured
 from agents.kubelet.sync import Parts, Sync
 from labctl.kube.client import Client
 from labctl.kube.events import Recorder
@@ -53,7 +53,7 @@ class World:
 
     runtime: ContainerRuntime
     volumes: Volumes
-    measure: Callable[[], Figures]
+    measure: Callable[[], Measured]
     clock: Clock
     use_pod_cidr: Callable[[str], None] = lambda _: None
     log_dir: str = LOG_DIR

@@ -16,8 +16,9 @@ import msgspec
 from agents.kubelet import node
 from agents.kubelet.config import Config
 from agents.kubelet.memory import Stored
-from agents.kubelet.node import Figures, Health
+from agents.kubelet.node import Health
 from agents.kubelet.runtime import ContainerRuntime, Image
+from agents.kubelet.stats import Machine as Measured
 from agents.kubelet.sync import Facts
 from agents.kubelet.views import Node
 from labctl.kube.client import Client
@@ -49,7 +50,7 @@ class Reporter:
         client: Client,
         config: Config,
         runtime: ContainerRuntime,
-        measure: Callable[[], Figures],
+        measure: Callable[[], Measured],
         clock: Clock,
     ) -> None:
         self._client, self._config, self._runtime = client, config, runtime
@@ -64,7 +65,7 @@ class Reporter:
         self.wake = Wake()
 
     @property
-    def machine(self) -> Figures:
+    def machine(self) -> Measured:
         """The last figures."""
         return self._machine
 

@@ -272,6 +272,7 @@ class Sync:
         decided = planning.plan(memory.pod, seen, self._parts.timing)
         for step in decided.instructions:
             self._begin(memory, step, seen)
+        self._tell_backoff(memory, wanted)
         if not reported and not memory.removed and "status" not in memory.flights:
             self._write_status(memory, wanted, diff)
         return min(decided.wake_after_s, look.next_word_s(seen, self._parts.timing))
@@ -363,6 +364,16 @@ class Sync:
                 answered = done.answer.get("status") or {}
                 memory.wrote(done.answer, done.wanted, status.changes(answered, done.wanted))
 
+    def _tell_backoff(self, memory: Memory, wanted: Document) -> None:
+        """An Event when a container begins to wait for its next try."""
+        for kind in ("containerStatuses", "initContainerStatuses"):
+            before = {entry["name"]: _waiting(entry)[0] for entry in memory.base.get(kind) or ()}
+            for entry in wanted[kind] or ():
+                reason, message = _waiting(entry)
+                if reason in {"CrashLoopBackOff", "ImagePullBackOff"} and before.get(entry["name"]) != reason:
+                    container = planning.container_of(memory.pod, entry["name"])
+                    self._parts.recorder.warning(about(memory.pod, container), "BackOff", message)
+
     def _probe_failed(self, pod: object, container: Container, kind: Kind, message: str) -> None:
         """Told by the probes: an Event, as upstream."""
         if isinstance(pod, Pod):
@@ -384,6 +395,11 @@ def _reason(error: LabError) -> str:
     if isinstance(error, RuntimeFailure | ApiError):
         return error.reason
     return look.CONFIG_REASON
+
+
+def _waiting(entry: Mapping[str, Any]) -> tuple[str, str]:
+    waiting = (entry.get("state") or {}).get("waiting") or {}
+    return str(waiting.get("reason", "")), str(waiting.get("message", ""))
 
 
 def _counts(memory: Memory) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from agents.kubelet.config import Config
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.process import Kubelet
 from agents.kubelet.process import World as Surroundings
+from agents.kubelet.stats import Machine as Measured
 from labctl.kube.client import Client
 from labctl.kube.errors import Document
 from labctl.kube.resources import DEPLOYMENTS, EVENTS, LEASES, NODES, PODS
@@ -23,7 +23,7 @@ from tests.e2e.controlplane.plane import Plane
 from tests.unit.agents.kubelet.world import FakeVolumes
 
 GIB = 2**30
-FIGURES = SimpleNamespace(
+FIGURES = Measured(
     cpus=4, memory_bytes=8 * GIB, memory_available_bytes=6 * GIB, disk_bytes=50 * GIB, disk_available_bytes=40 * GIB,
     inodes=1000, inodes_available=900, pids=100, pids_max=30_000, boot_id="boot", machine_id="machine",
     system_uuid="uuid", kernel_version="6.1", os_image="Debian GNU/Linux 13 (trixie)", architecture="amd64",

@@ -15,7 +15,7 @@ from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.observer import Observer
 from agents.kubelet.sync import Facts, Parts, Sync
 from agents.kubelet.views import Pod
-from labctl.kube.client import Client
+from labctl.kube.client import Client, ListMeta, RawList
 from labctl.kube.errors import Conflict, Document, NotFound, Unavailable
 from labctl.kube.events import Recorder
 from labctl.kube.resources import PODS, Resource
@@ -98,6 +98,11 @@ class FakeApi(Client):
         self._reach()
         parts = path.split("/")
         return msgspec.json.encode(self._find(parts[-2], parts[4], parts[-1]))
+
+    def list(self, resource: Resource, namespace: str = "", **_: Any) -> RawList:
+        self._reach()
+        found = [d for (plural, where, _), d in self.objects.items() if (plural, where) == (resource.plural, namespace)]
+        return RawList(ListMeta(), [msgspec.Raw(msgspec.json.encode(document)) for document in found])
 
     def patch(
         self, resource: Resource, name: str, body: Any, namespace: str = "", *, subresource: str = "", kind: str = ""
