@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -25,9 +26,7 @@ def write(target: Path, payload: Payload, *, now: datetime, group: int | None = 
     target.chmod(0o755)
     if _current(target) == {path: (file.content, _mode(file.mode, group)) for path, file in payload.items()}:
         return False
-    fresh = target / now.strftime("..%Y_%m_%d_%H_%M_%S.%f")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
+    fresh = Path(tempfile.mkdtemp(prefix=now.strftime("..%Y_%m_%d_%H_%M_%S."), dir=target))
     fresh.chmod(0o755)
     for path, file in payload.items():
         place = fresh / path
@@ -43,7 +42,7 @@ def write(target: Path, payload: Payload, *, now: datetime, group: int | None = 
     tops = {path.partition("/")[0] for path in payload}
     _link(target, tops)
     for entry in target.iterdir():
-        if entry.name == fresh.name or entry.name == _DATA:
+        if entry.name in {fresh.name, _DATA}:
             continue
         if entry.name.startswith("..") and entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -95,9 +95,8 @@ def _projected(pod: Pod, volume: Volume, sources: Sources) -> Payload:
         if source.downward_api is not None:
             found |= _downward(pod, source.downward_api.items, mode, around)
         if (token := source.service_account_token) is not None and (text := sources.tokens.get(token_key(token))):
-            found[_within(token.path)] = File(
-                text.encode(), 0o600 if pod.spec.security_context.fs_group is None else mode
-            )
+            private = pod.spec.security_context.fs_group is not None  # the writer lets the group in
+            found[_within(token.path)] = File(text.encode(), 0o600 if private else mode)
     return found
 
 

@@ -63,23 +63,24 @@ class NodeVolumes:
         self.place = place
         self._client, self._shell, self._clock = client, shell, clock
         self._tokens: dict[str, dict[TokenKey, _Token]] = {}  # by pod uid
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}  # by pod uid
         self._tokenless = False
 
     def prepare(self, pod: Pod) -> Mapping[str, str]:
         """Bring every volume here, or up to date; host path by name. RuntimeFailure(FailedMount), ConfigError."""
-        with self._lock:
+        with self._locks.setdefault(pod.metadata.uid, threading.Lock()):
             return {volume.name: self._prepare(pod, volume) for volume in pod.spec.volumes}
 
     def remove(self, pod_uid: str) -> None:
         """Delete a pod's volumes; idempotent. What is mounted in them is unmounted first, never deleted through."""
-        with self._lock:
+        with self._locks.setdefault(pod_uid, threading.Lock()):
             self._tokens.pop(pod_uid, None)
             for folder in (self._disk(pod_uid), self._memory(pod_uid)):
                 for mount in _mounts_below(folder):
                     self._run(["umount", mount])
                 if folder.exists():
                     shutil.rmtree(folder)
+        self._locks.pop(pod_uid, None)
 
     def pods(self) -> frozenset[str]:
         """The uids of the pods that something is kept for."""
@@ -101,8 +102,8 @@ class NodeVolumes:
                 return self._payload(pod, volume)
         except OSError as error:
             raise _failed(volume.name, str(error)) from error
-        kind = "persistentVolumeClaim" if volume.persistent_volume_claim else "of a kind that is"
-        raise _failed(volume.name, f"it is {kind} not supported here")
+        kind = "a persistentVolumeClaim is" if volume.persistent_volume_claim else "its kind is"
+        raise _failed(volume.name, f"{kind} not supported here")
 
     def _empty_dir(self, pod: Pod, name: str, source: EmptyDir) -> str:
         path = self._disk(pod.metadata.uid) / "kubernetes.io~empty-dir" / name
