@@ -9,14 +9,13 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import Protocol
 
 from agents.kubelet import spec
 from agents.kubelet.checks import Checker, target_of
 from agents.kubelet.env import ConfigError, Surroundings, references
 from agents.kubelet.plan import Start, Stop, container_of
+from agents.kubelet.reader import Reader
 from agents.kubelet.runtime import ContainerRuntime, Mount, RuntimeFailure, Sandbox
 from agents.kubelet.seen import CONFIG_REASON
 from agents.kubelet.service_env import Service, service_env
@@ -25,10 +24,8 @@ from labctl.kube.client import Client
 from labctl.kube.errors import Conflict, NotFound
 from labctl.kube.events import Recorder
 from labctl.kube.meta import Reference
-from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES, Resource
+from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
 from labctl.runtime.clock import Clock
-
-T = TypeVar("T")
 
 _HOOK_EXTRA_S = 2.0  # what is left at least for SIGTERM after a preStop hook that took the whole grace
 _MESSAGE_BYTES = 4096
@@ -79,6 +76,8 @@ class Hands:
 
     def __init__(self, tools: Tools, machine: Machine) -> None:
         self._tools, self.machine = tools, machine
+        self._reader = Reader(tools.client)
+        self._paths: dict[str, Mapping[str, str]] = {}  # of volumes, by pod uid
 
     def make_sandbox(self, pod: Pod) -> None:
         """Network namespace and address."""
@@ -98,7 +97,7 @@ class Hands:
         """Volumes, and the pod's own folder."""
         try:
             self._pod_dir(pod).mkdir(parents=True, exist_ok=True)
-            self._tools.volumes.prepare(pod)
+            self._paths[pod.metadata.uid] = self._tools.volumes.prepare(pod)
         except (RuntimeFailure, ConfigError) as error:
             self._warn(pod, "FailedMount", str(error))
             raise
@@ -153,9 +152,17 @@ class Hands:
 
     def clean_up(self, pod: Pod) -> None:
         """Volumes, files, logs."""
-        self._tools.volumes.remove(pod.metadata.uid)
+        uid = pod.metadata.uid
+        self._paths.pop(uid, None)
+        self._tools.volumes.remove(uid)
         _remove_tree(self._pod_dir(pod))
-        _remove_tree(self._log_dir(pod))
+        for logs in Path(self.machine.log_dir).glob(f"*_{uid}"):  # of an orphan only the uid may be known
+            _remove_tree(logs)
+
+    def kept_pods(self) -> frozenset[str]:
+        """The uids of the pods that this node keeps anything on disk for."""
+        folders = Path(self.machine.root_dir, "pods").glob("*")
+        return self._tools.volumes.pods() | {folder.name for folder in folders}
 
     def delete_pod(self, pod: Pod) -> None:
         """Tell the API that nothing of the pod is left here; that it is gone, or another of its name, is as good."""
@@ -177,8 +184,8 @@ class Hands:
         maps, secrets = references(container)
         meta, here = pod.metadata, self.machine
         around = Surroundings(
-            config_maps={name: self._read(CONFIG_MAPS, ConfigMap, meta.namespace, name) for name in maps},
-            secrets={name: self._read(SECRETS, Secret, meta.namespace, name) for name in secrets},
+            config_maps={name: self._reader.get(CONFIG_MAPS, ConfigMap, meta.namespace, name) for name in maps},
+            secrets={name: self._reader.get(SECRETS, Secret, meta.namespace, name) for name in secrets},
             services=self._services(pod),
             pod_ip=self._address(pod, sandbox),
             host_ip=here.node_ip,
@@ -192,7 +199,7 @@ class Hands:
             attempt=step.attempt,
             streak=step.streak,
             around=around,
-            volumes=self._tools.volumes.prepare(pod),
+            volumes=self._paths[pod.metadata.uid],
             files=self._files(pod, container, step.attempt, sandbox),
             log_path=str(log),
             node_memory_bytes=here.memory_bytes,
@@ -216,17 +223,10 @@ class Hands:
     def _services(self, pod: Pod) -> dict[str, str]:
         """The variables of the API's own service, and with `enableServiceLinks` of all in the pod's namespace."""
         namespace = pod.metadata.namespace
-        found = [self._read(SERVICES, Service, "default", "kubernetes")]
+        found = [self._reader.get(SERVICES, Service, "default", "kubernetes")]
         if pod.spec.enable_service_links:
-            listed = self._tools.client.list(SERVICES, namespace).items
-            found += [msgspec.json.decode(raw, type=Service) for raw in listed]
+            found += self._reader.services(namespace)
         return service_env(service for service in found if service is not None)
-
-    def _read(self, resource: Resource, view: type[T], namespace: str, name: str) -> T | None:
-        try:
-            return msgspec.json.decode(self._tools.client.request("GET", resource.path(namespace, name)), type=view)
-        except NotFound:
-            return None
 
     def _pull(self, pod: Pod, container: Container) -> None:
         self._tell(pod, "Pulling", f'Pulling image "{container.image}"', container)

@@ -118,9 +118,8 @@ def resource_field(pod: Pod, own: Container, ref: ResourceFieldRef, around: Surr
     container = next((entry for entry in every if entry.name == ref.container_name), own)
     kind, _, name = ref.resource.partition(".")
     amounts = container.resources.limits if kind == "limits" else container.resources.requests
-    default: Quantity = "0"
-    if kind == "limits":
-        default = {"cpu": f"{around.node_cpu_milli}m", "memory": around.node_memory_bytes}.get(name, "0")
+    node: dict[str, Quantity] = {"cpu": f"{around.node_cpu_milli}m", "memory": around.node_memory_bytes}
+    default = node.get(name, "0") if kind == "limits" else "0"
     divisor = quantity.parse(ref.divisor) or quantity.parse("1")
     return str(int((quantity.parse(amounts.get(name, default)) / divisor).to_integral_value(ROUND_CEILING)))
 

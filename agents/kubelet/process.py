@@ -131,5 +131,4 @@ class Kubelet:
             pods=self._pods,
             executor=self._lanes,
             facts=self.reporter.facts,
-            kept_pods=self._world.volumes.pods,
         )

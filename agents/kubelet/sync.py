@@ -103,7 +103,6 @@ class Parts:
     pods: PodSource
     executor: Executor
     facts: Callable[[], Facts]
-    kept_pods: Callable[[], frozenset[str]]  # uids that volumes are kept for
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Sync:
         if listing.number == self._orphans_of:
             return
         self._orphans_of = listing.number
-        here = listing.containers.keys() | listing.sandboxes.keys() | self._parts.kept_pods()
+        here = listing.containers.keys() | listing.sandboxes.keys() | self._parts.hands.kept_pods()
         for uid in here - self._memories.keys() - self._present:
             entries = listing.containers.get(uid, ())
             sandbox = listing.sandboxes.get(uid)

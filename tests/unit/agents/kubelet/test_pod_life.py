@@ -8,7 +8,7 @@ import pytest
 
 from agents.kubelet.fake import Script
 from agents.kubelet.runtime import ExecResult, RuntimeFailure
-from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS
+from labctl.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICES
 from tests.unit.agents.kubelet.world import World, container, pod
 
 
@@ -101,6 +101,7 @@ def test_a_crashing_container_is_restarted_ever_more_slowly(tmp_path: Path) -> N
     assert "restarting failed container=app pod=web_default(uid-web)" in state["state"]["waiting"]["message"]
     assert state["lastState"]["terminated"]["exitCode"] == 1
     assert state["restartCount"] == 6
+    assert {reason for reason, _ in world.recorder.told} >= {"Started", "BackOff"}
     assert world.condition("Ready")["reason"] == "ContainersNotReady"
 
 
@@ -319,6 +320,21 @@ def test_env_comes_from_fields_config_maps_and_secrets(tmp_path: Path) -> None:
     assert spec.env["TOKEN"] == "secret"
     assert spec.env["IP"] == world.status()["podIP"]
     assert spec.args == ("--name=web",)
+
+
+def test_containers_find_services_in_their_environment(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for name, namespace, address in (("kubernetes", "default", "10.96.0.1"), ("my-db", "default", "10.96.0.7")):
+        spec = {"clusterIP": address, "ports": [{"name": "main", "port": 443, "protocol": "TCP"}]}
+        world.api.put(SERVICES, {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    world.api.put(PODS, pod())
+    world.api.put(PODS, pod("plain", enableServiceLinks=False))
+    world.settle()
+    env = {entry.pod.name: world.runtime.spec_of(entry.id).env for entry in world.runtime.running()}
+    assert env["plain"]["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
+    assert "MY_DB_SERVICE_HOST" not in env["plain"]
+    assert env["web"]["MY_DB_SERVICE_PORT_MAIN"] == "443"
+    assert env["web"]["MY_DB_PORT_443_TCP_ADDR"] == "10.96.0.7"
 
 
 def test_the_active_deadline_ends_a_pod(tmp_path: Path) -> None:

@@ -229,7 +229,6 @@ class World:
             pods=self.api,
             executor=self.executor,
             facts=lambda: self.facts,
-            kept_pods=self.volumes.pods,
         )
         self.sync = Sync(parts)
 
