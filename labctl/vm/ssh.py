@@ -142,12 +142,12 @@ class Connection:
         return transport.open_session(timeout=min(timeout_s, _CONNECT_S))
 
     def _exit_code(self, channel: paramiko.Channel) -> int:
+        code = channel.recv_exit_status()
         transport = self._client.get_transport()
-        if not channel.exit_status_ready() and (transport is None or not transport.is_active()):
+        if code < 0 and (transport is None or not transport.is_active()):
             raise SshError(
                 f"the connection to {self._name} broke", hint="is the machine running? `labctl status` tells"
             )
-        code = channel.recv_exit_status()
         return code if code >= 0 else _LOST
 
 
