@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 
@@ -56,9 +57,9 @@ def serve(path: str) -> None:
         clock=clock,
         use_pod_cidr=network.use,
     )
-    stop = Stop().install()
-    kubelet = Kubelet(config, client, heartbeat, world)
-    kubelet.run(stop)
+    Kubelet(config, client, heartbeat, world).run(Stop().install())
+    sys.stderr.flush()
+    os._exit(0)  # threads that wait for containers to stop are not waited for: the next kubelet takes that up
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from labctl.runtime.loop import Stop
 
 LOG_DIR = "/var/log/pods"
 _LANES = {"runtime": 4, "stop": 64, "api": 2}  # threads at most; they are made when needed
+
+_PASS_S = 5.0  # a pass over the pods is given this long to end
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +100,12 @@ class Kubelet:
         self.sync.probes.start(stop)
         self.reporter.start(stop)
         _log.info("running", extra={"kv": {"node": config.node_name, "address": config.node_ip}})
-        self.sync.run(stop)
+        loop = threading.Thread(target=self.sync.run, args=(stop,), name="pods", daemon=True)
+        loop.start()
+        while not stop.wait_s(3600.0):
+            pass
+        self._ring()
+        loop.join(_PASS_S)
         self._lanes.shut_down()
 
     def _ring(self) -> None:

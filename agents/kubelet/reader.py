@@ -1,6 +1,6 @@
 """Reads what containers refer to: config maps, secrets, services. While the API is away the last answer stands in.
 
-So a container that dies meanwhile is started again as it was, as with upstream's caches. A few hundred answers are kept.
+So a container that dies meanwhile is started again as it was, as with upstream's caches. A few hundred are kept.
 """
 
 from __future__ import annotations
