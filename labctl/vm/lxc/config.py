@@ -81,7 +81,7 @@ def render(node: Node, lower: Path, *, unified: bool) -> str:
         ("net.0.type", "veth"),
         ("net.0.link", topology.bridge),
         ("net.0.flags", "up"),
-        ("net.0.name", "eth1"),  # as in the VMs, where eth0 is Vagrant's own
+        ("net.0.name", "eth0"),
         ("net.0.veth.pair", node.veth),
         ("net.0.hwaddr", machine.mac),
         ("net.0.ipv4.address", f"{machine.address}/{prefix_length}"),

@@ -57,7 +57,7 @@ class LxcProvider:
             found.append(Problem(f"{', '.join(missing)} not found", f"apt-get install {' '.join(packages)}", packages))
         if not self._groups.hierarchies():
             found.append(Problem("no control groups are mounted", "mount -t cgroup2 none /sys/fs/cgroup"))
-        if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+        if not self._has_overlay():
             found.append(Problem("the kernel has no overlay file system", "modprobe overlay"))
         return found
 
@@ -222,6 +222,12 @@ class LxcProvider:
         if self._containers.state(node) not in _LIVE:
             raise LabError(f"{name} is off", hint="power it on first")
         return node
+
+    def _has_overlay(self) -> bool:
+        filesystems = Path("/proc/filesystems")
+        if "\toverlay\n" not in filesystems.read_text() and shutil.which("modprobe"):
+            self._shell.run(["modprobe", "-q", "overlay"], timeout_s=20, check=False)
+        return "\toverlay\n" in filesystems.read_text()
 
     def _wait_for_ssh(self, node: Node) -> None:
         address = node.machine.address
