@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -44,10 +45,11 @@ class Runner(vagrant.Vagrant):
         """Make and start the machines `names`, in parallel; return when Vagrant got in by ssh."""
         chosen = f"/^({'|'.join(map(re.escape, names))})$/"
         lines = self.up(vm_name=chosen, no_provision=True, stream_output=True)  # type: ignore[no-untyped-call]
-        for line in lines:
-            said = _SAID.match(line.strip())
-            if said and (told := _TOLD.get(said["text"])):
-                progress(said["name"], told)
+        with contextlib.closing(lines):  # on every way out, so that an interrupted `up` takes Vagrant with it
+            for line in lines:
+                said = _SAID.match(line.strip())
+                if said and (told := _TOLD.get(said["text"])):
+                    progress(said["name"], told)
 
     def remove(self) -> None:
         """Remove whatever Vagrant knows of the lab."""
