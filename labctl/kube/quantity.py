@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 
 _FORM = re.compile(r"^([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?[0-9]{1,3}))?$")
 _SUFFIXES = {
@@ -24,11 +25,13 @@ def parse(text: str | int | float) -> Decimal:
     return Decimal(number) * _SUFFIXES.get(suffix or "", Decimal(1))
 
 
+@lru_cache(maxsize=4_096)
 def milli(text: str | int | float) -> int:
     """In thousandths, rounded up, as the scheduler counts CPU."""
     return int((parse(text) * 1000).to_integral_value(ROUND_CEILING))
 
 
+@lru_cache(maxsize=4_096)
 def whole(text: str | int | float) -> int:
     """In units (bytes, pods), rounded up."""
     return int(parse(text).to_integral_value(ROUND_CEILING))

@@ -11,6 +11,7 @@ import msgspec
 _OPERATORS = {"=": "In", "==": "In", "!=": "NotIn"}
 _KEY = re.compile(r"^([a-z0-9A-Z]([-a-z0-9A-Z.]*[a-z0-9A-Z])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^)]*)\)$")
+_COMPARES = re.compile(r"^([^=!<>\s]+)\s*([<>])\s*(-?[0-9]+)$")
 _EQUALS = re.compile(r"^([^=!\s]+)\s*(==|!=|=)\s*(\S*)$")
 
 
@@ -65,6 +66,9 @@ def _term(term: str) -> Requirement:
     elif found := _EQUALS.match(term):
         key, operator, value = found.groups()
         requirement = Requirement(key, _OPERATORS[operator], (value,))
+    elif found := _COMPARES.match(term):
+        key, operator, value = found.groups()
+        requirement = Requirement(key, "Gt" if operator == ">" else "Lt", (value,))
     elif term.startswith("!"):
         requirement = Requirement(term[1:].strip(), "DoesNotExist")
     else:

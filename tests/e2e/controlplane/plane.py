@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
 from labctl.kube.client import MERGE_PATCH, STRATEGIC_PATCH, Client
 from labctl.kube.errors import ApiError, Document, NotFound
 from labctl.kube.resources import LEASES, NODES, PODS, Resource
 from labctl.runtime.clock import SystemClock, rfc3339, rfc3339_micro
 from labctl.runtime.loop import Stop, wait_for
-
 from tests.e2e.controlplane.certificates import Authority
 
 T = TypeVar("T")
@@ -85,8 +85,8 @@ class Plane:
         """End everything."""
         for node in self.nodes.values():
             node.power_off()
-        for process in self.processes.values():
-            process.terminate()
+        for name, process in self.processes.items():
+            process.kill() if name == "apiserver" else process.terminate()  # it keeps nothing, and we need no farewell
         for process in self.processes.values():
             try:
                 process.wait(10)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from labctl.kube.client import Client
 from labctl.kube.kubeconfig import Endpoint
 

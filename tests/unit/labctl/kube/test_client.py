@@ -3,12 +3,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from labctl.kube.client import Client
 from labctl.kube.election import LeadershipLost
 from labctl.kube.errors import Conflict, Expired, NotFound, Unavailable
+from labctl.kube.kubeconfig import Endpoint
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import SystemClock
-
 from tests.unit.labctl.kube.conftest import FakeServer, Request
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
@@ -95,8 +96,6 @@ def test_a_read_moves_on_from_a_server_that_cannot_serve(server: FakeServer) -> 
 
 
 def test_nobody_at_home_is_unavailable_within_seconds() -> None:
-    from labctl.kube.kubeconfig import Endpoint
-
     clock = SystemClock()
     began_s = clock.monotonic_s()
     with pytest.raises(Unavailable, match="does not answer"):

@@ -6,12 +6,12 @@ from urllib.parse import parse_qs, urlparse
 
 import msgspec
 import pytest
+
 from labctl.kube.informer import Cache, Informer
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import Stop, wait_for
-
 from tests.unit.labctl.kube.conftest import FakeServer, Request
 
 CLOCK = SystemClock()

@@ -1,0 +1,206 @@
+"""Garbage collector, pod garbage collection, namespaces, node networks, service accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labctl.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
+from master.controllers import views
+from master.controllers.catalog import garbage_collector, namespace, node_ipam, pod_gc, service_account
+from master.controllers.protocol import (
+    ConfirmAbsent,
+    ConfirmEmpty,
+    Create,
+    Delete,
+    Finalize,
+    Patch,
+    Plan,
+    Settings,
+    Tell,
+)
+from tests.unit.master.controllers.world import actions, ago, meta, node, owned_by, pod, statuses, world
+
+KINDS: tuple[Resource, ...] = (PODS, REPLICA_SETS, DEPLOYMENTS, NODES, CONFIG_MAPS, SERVICE_ACCOUNTS)
+VIEWS = {CONFIG_MAPS: views.Owned, SERVICE_ACCOUNTS: views.Owned, NAMESPACES: views.Namespace}
+DELETED: dict[str, Any] = {"deletionTimestamp": "2026-06-01T00:00:00Z"}
+
+
+def replica_set(name: str, **more: Any) -> dict[str, Any]:
+    return {"metadata": meta(name, **more)}
+
+
+def collect(objects: dict[Resource, list[dict[str, Any]]]) -> Plan:
+    seen = world({kind: [] for kind in KINDS} | objects, settings=Settings(kinds=KINDS), kinds=VIEWS)
+    return garbage_collector.plan(seen, None)
+
+
+def test_a_pod_whose_owner_is_gone_goes_once_the_api_confirms_it() -> None:
+    decided = collect({PODS: [pod("a", owner="web")]})
+    confirm, deletion = actions(decided)
+    assert isinstance(confirm, ConfirmAbsent)
+    assert (confirm.resource, confirm.name, confirm.uid) == (REPLICA_SETS, "web", "uid-web")
+    assert isinstance(deletion, Delete)
+    assert deletion.propagation == "Background"
+
+
+def test_a_pod_whose_owner_lives_stays() -> None:
+    assert collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [replica_set("web")]}).steps == ()
+
+
+def test_an_owner_of_the_same_name_with_another_uid_is_not_the_owner() -> None:
+    successor = {"metadata": meta("web") | {"uid": "uid-other"}}
+    assert actions(collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [successor]}), Delete)
+
+
+def test_an_owner_of_a_kind_that_is_not_followed_is_given_the_benefit_of_the_doubt() -> None:
+    owner = [{"apiVersion": "example.com/v1", "kind": "Thing", "name": "t", "uid": "uid-t"}]
+    assert collect({PODS: [pod("a", ownerReferences=owner)]}).steps == ()
+
+
+def test_with_one_owner_left_only_the_dead_reference_is_dropped() -> None:
+    owners = [*owned_by("ReplicaSet", "web"), {**owned_by("ReplicaSet", "gone")[0], "controller": False}]
+    decided = collect({PODS: [pod("a", ownerReferences=owners)], REPLICA_SETS: [replica_set("web")]})
+    (change,) = actions(decided, Patch)
+    assert change.body["metadata"]["ownerReferences"] == [{"$patch": "delete", "uid": "uid-gone"}]
+    assert actions(decided, Delete) == []
+
+
+def blocking(name: str) -> list[dict[str, Any]]:
+    return [{**owned_by("ReplicaSet", name)[0], "blockOwnerDeletion": True}]
+
+
+def test_foreground_takes_the_blocking_dependents_first_and_then_lets_the_owner_go() -> None:
+    owner = replica_set("web", finalizers=["foregroundDeletion", "other"], **DELETED)
+    first = collect({PODS: [pod("a", ownerReferences=blocking("web"))], REPLICA_SETS: [owner]})
+    assert [action.name for action in actions(first)] == ["a"]
+    second = collect({REPLICA_SETS: [owner]})
+    (change,) = actions(second, Patch)
+    assert change.body["metadata"]["finalizers"] == ["other"]
+
+
+def test_orphaning_drops_the_references_first_and_then_the_finalizer() -> None:
+    owner = replica_set("web", finalizers=["orphan"], **DELETED)
+    first = collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [owner]})
+    (change,) = actions(first)
+    assert change.body["metadata"]["ownerReferences"] == [{"$patch": "delete", "uid": "uid-web"}]
+    (finished,) = actions(collect({PODS: [pod("a")], REPLICA_SETS: [owner]}))
+    assert finished.body["metadata"]["finalizers"] == []
+
+
+def sweep(pods: list[dict[str, Any]], nodes: list[dict[str, Any]], *, twice_after_s: float = 4.0) -> Plan:
+    objects = {PODS: pods, NODES: nodes}
+    first = pod_gc.plan(world(objects), pod_gc.Memory())
+    return pod_gc.plan(world(objects, now_s=1000.0 + twice_after_s), first.memory)
+
+
+def test_pods_of_a_node_that_is_gone_are_failed_and_deleted_after_the_quarantine() -> None:
+    lost = pod("a", node="gone", phase="Running")
+    assert sweep([lost], [], twice_after_s=3.9).steps == ()
+    decided = sweep([lost], [])
+    assert [type(action).__name__ for action in actions(decided)] == ["ConfirmAbsent", "Patch", "Delete"]
+    assert statuses(decided, PODS)["a"]["phase"] == "Failed"
+    assert statuses(decided, PODS)["a"]["conditions"][0]["reason"] == "DeletionByPodGC"
+    assert actions(decided, Delete)[0].grace_s == 0
+
+
+def test_a_deleted_pod_that_was_never_scheduled_goes_at_once() -> None:
+    assert actions(sweep([pod("a", **DELETED)], []), Delete)[0].grace_s == 0
+
+
+@pytest.mark.parametrize(
+    ("ready", "tainted", "goes"), [("Unknown", True, True), ("True", True, False), ("Unknown", False, False)]
+)
+def test_a_terminating_pod_is_let_go_only_from_a_dead_node_that_is_out_of_service(
+    ready: str, tainted: bool, goes: bool
+) -> None:
+    taints = ("node.kubernetes.io/out-of-service:NoExecute",) if tainted else ()
+    decided = sweep([pod("a", node="w1", **DELETED)], [node("w1", ready=ready, taints=taints)])
+    assert bool(actions(decided, Delete)) == goes
+
+
+def terminating(**more: Any) -> dict[str, Any]:
+    return {"metadata": meta("brief", "", **DELETED), "spec": {"finalizers": ["kubernetes"]}, **more}
+
+
+def empty(objects: dict[Resource, list[dict[str, Any]]]) -> Plan:
+    return namespace.plan(world(objects, settings=Settings(kinds=KINDS), kinds=VIEWS), None)
+
+
+def test_a_terminating_namespace_loses_its_contents_and_says_what_is_left() -> None:
+    held = pod("a", namespace="brief", finalizers=["mine"])
+    held["metadata"]["namespace"] = "brief"
+    decided = empty({NAMESPACES: [terminating()], PODS: [held, pod("b")]})
+    assert [action.name for action in actions(decided, Delete)] == ["a"]
+    messages = [entry["message"] for entry in statuses(decided, NAMESPACES)["brief"]["conditions"]]
+    assert messages == [
+        "Some resources are remaining: pods has 1 resource instances",
+        "Some content in the namespace has finalizers remaining: mine in 1 resource instances",
+    ]
+
+
+def test_an_empty_namespace_goes_only_once_the_api_agrees_that_it_is_empty() -> None:
+    confirm, finalize = actions(empty({NAMESPACES: [terminating()], PODS: [pod("b")]}))
+    assert isinstance(confirm, ConfirmEmpty)
+    assert PODS in confirm.kinds
+    assert NODES not in confirm.kinds
+    assert isinstance(finalize, Finalize)
+
+
+def test_a_living_namespace_is_left_alone() -> None:
+    alive = {"metadata": meta("default", ""), "spec": {"finalizers": ["kubernetes"]}}
+    assert empty({NAMESPACES: [alive], PODS: [pod("b")]}).steps == ()
+
+
+def networks(*nodes: dict[str, Any], cidr: str = "10.244.0.0/16") -> Plan:
+    return node_ipam.plan(world({NODES: list(nodes)}, settings=Settings(cluster_cidr=cidr)), None)
+
+
+def with_network(name: str, cidr: str) -> dict[str, Any]:
+    item = node(name)
+    item["spec"] |= {"podCIDR": cidr, "podCIDRs": [cidr]}
+    return item
+
+
+def test_each_node_gets_the_first_network_that_nobody_has_in_the_order_they_came() -> None:
+    young, old = node("a", creationTimestamp=ago(1)), node("b", creationTimestamp=ago(9))
+    decided = networks(young, old, with_network("c", "10.244.0.0/24"))
+    assert {action.name: action.body["spec"]["podCIDR"] for action in actions(decided, Patch)} == {
+        "b": "10.244.1.0/24",
+        "a": "10.244.2.0/24",
+    }
+    assert all(action.body["metadata"]["resourceVersion"] for action in actions(decided, Patch))
+
+
+def test_a_node_that_has_a_network_keeps_it() -> None:
+    assert networks(with_network("c", "10.244.7.0/24")).steps == ()
+
+
+def test_when_no_network_is_left_an_event_says_so() -> None:
+    (told,) = actions(networks(with_network("a", "10.0.0.0/24"), node("b"), cidr="10.0.0.0/24"))
+    assert isinstance(told, Tell)
+    assert told.reason == "CIDRNotAvailable"
+
+
+def test_every_active_namespace_has_an_account_and_the_root_certificate() -> None:
+    active, leaving = {"metadata": meta("default", "")}, terminating()
+    settings = Settings(root_ca="PEM")
+    decided = service_account.plan(world({NAMESPACES: [active, leaving]}, settings=settings, kinds=VIEWS), None)
+    made = {(action.namespace, action.body["metadata"]["name"]) for action in actions(decided, Create)}
+    assert made == {("default", "default"), ("default", "kube-root-ca.crt")}
+    there = {
+        NAMESPACES: [active],
+        SERVICE_ACCOUNTS: [{"metadata": meta("default")}],
+        CONFIG_MAPS: [{"metadata": meta("kube-root-ca.crt")}],
+    }
+    assert service_account.plan(world(there, settings=settings, kinds=VIEWS), None).steps == ()
