@@ -1,0 +1,1 @@
+"""kube-proxy: keeps a node's Services as nftables rules, and its routes to the other nodes' pods."""
