@@ -4,7 +4,7 @@ How a packet goes: `services` finds (address, protocol, port) in a map and goes 
 picks an endpoint from a map by a random number. So a packet passes the same few rules however many Services there are.
 
     svc/NS/NAME/PROTOCOL/PORT   any endpoint            loc/...   endpoints on this node only
-    ext/...                     traffic from outside    end/...   one endpoint that a client sticks to (aff/... knows who)
+    ext/...                     traffic from outside    end/...   one endpoint, for clients that stick to it (aff/...)
 
 Source: https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables; nft(8).
 """

@@ -1,168 +1,118 @@
-"""Observe, decide, apply: wakes on changes, writes only differences, looks after its own rules now and then."""
+"""Observe, decide, apply: woken by changes, no more often than the profile says, and now and then to look after it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from pathlib import Path
 
-import msgspec
-
-from agents.proxy import plan, render
+from agents.proxy import render
 from agents.proxy.config import Config
-from agents.proxy.plan import Route, Target
+from agents.proxy.netlink import Kernel
+from agents.proxy.plan import Plan, plan
+from agents.proxy.routes import Routes
+from agents.proxy.rules import Rules
+from agents.proxy.stale import may_have_stale, stale
 from agents.proxy.views import EndpointSlice, Node, Service
 from labctl.kube.client import Client
 from labctl.kube.informer import Informer
 from labctl.kube.resources import ENDPOINT_SLICES, NODES, SERVICES
 from labctl.runtime.clock import Clock
+from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Backoff, Stop, Wake
-from labctl.runtime.shell import CommandError, Shell
+from labctl.runtime.shell import Shell
 
 _log = logging.getLogger(__name__)
 
-ROUTE_PROTOCOL = "77"  # marks our routes; no other is ever touched
-_COMMAND_S = 30.0
-
-
-class _KernelRoute(msgspec.Struct, frozen=True):
-    dst: str
-    gateway: str = ""
-
-
-@dataclass(slots=True)
-class _Applied:
-    """What the kernel holds, as far as we know; None after a start or a failure."""
-
-    table: render.Table | None = None
-    targets: tuple[Target, ...] = ()
-    routes: frozenset[Route] | None = None
-
 
 class Network:
-    """The kernel's rules and routes: applies differences, and notices when somebody else removed them."""
+    """A node's rules, routes and connections, brought to a plan."""
 
-    def __init__(self, config: Config, shell: Shell) -> None:
-        self._config, self._shell = config, shell
-        self._applied = _Applied()
+    def __init__(self, config: Config, shell: Shell, kernel: Kernel) -> None:
+        self._config, self._kernel = config, kernel
+        self._rules = Rules(shell, kernel)
+        self._routes = Routes(shell, node_ip=config.node_ip, service_cidr=config.service_cidr)
+        self._connections: Plan | None = None  # the plan that tracked connections agree with
 
-    def apply(self, targets: tuple[Target, ...], routes: frozenset[Route]) -> bool:
-        """Bring the kernel to this; whether anything had to be done. CommandError: nothing of the rules was changed."""
-        changed = routes != self._applied.routes
-        if changed:
-            self._routes(routes)
-        if self._applied.table is not None and targets == self._applied.targets:
-            return changed
-        table = render.table(targets, self._config.cluster_cidr)
-        if script := render.transaction(self._applied.table, table):
-            before, self._applied.table = self._applied.targets, None
-            self._shell.run(["nft", "-f", "-"], stdin=script, timeout_s=_COMMAND_S)
-            self._forget(plan.stale_udp(before, targets))
-            changed = True
-        self._applied.table, self._applied.targets = table, targets
+    def apply(self, wanted: Plan, *, look: bool = False) -> bool:
+        """Make it so; whether something was changed. Raises LabError; what was done is not done again."""
+        rules = render.ruleset(wanted, cluster_cidr=self._config.cluster_cidr, service_cidr=self._config.service_cidr)
+        changed = self._rules.apply(rules, look=look)
+        changed |= self._routes.apply(wanted.routes, look=look)
+        self._forget(wanted)  # after the rules, or a packet in between would restore what was forgotten
         return changed
 
-    def inspect(self) -> None:
-        """Look whether our rules and routes are still there; what is not is written anew by the next `apply`."""
-        self._applied.routes = None
-        listed = self._shell.run(
-            ["nft", "list", "chain", "ip", render.TABLE, "services"], check=False, timeout_s=_COMMAND_S
-        )
-        if listed.code != 0 or "@cluster-ips" not in listed.stdout:
-            self._applied.table = None
-
-    def _routes(self, wanted: frozenset[Route]) -> None:
-        self._applied.routes = None
-        listed = self._shell.run(["ip", "-json", "-4", "route", "show", "proto", ROUTE_PROTOCOL], timeout_s=_COMMAND_S)
-        found = msgspec.json.decode(listed.stdout or "[]", type=list[_KernelRoute])
-        have = {Route(route.dst, route.gateway) for route in found if route.gateway}
-        for route in sorted(wanted - have):
-            self._ip("replace", route.pod_cidr, "via", route.via)
-        keep = {route.pod_cidr for route in wanted}
-        for route in sorted(have - wanted):
-            if route.pod_cidr not in keep:  # the others were replaced above
-                self._ip("del", route.pod_cidr, "via", route.via)
-        self._service_route({route.dst for route in found})
-        self._applied.routes = wanted
-
-    def _service_route(self, have: set[str]) -> None:
-        """A node without a default route must still find one for ClusterIPs, before their destination is rewritten."""
-        if self._config.service_cidr in have:
-            return
-        devices = self._shell.run(["ip", "-json", "-4", "address", "show", "to", self._config.node_ip])
-        named = [entry["ifname"] for entry in msgspec.json.decode(devices.stdout or "[]") if entry.get("ifname")]
-        if named:
-            self._ip("replace", self._config.service_cidr, "dev", named[0])
-
-    def _ip(self, verb: str, *words: str) -> None:
-        argv = ["ip", "route", verb, *words, "proto", ROUTE_PROTOCOL]
-        self._shell.run(argv, timeout_s=_COMMAND_S, check=verb != "del")
-
-    def _forget(self, addresses: tuple[str, ...]) -> None:
-        for address in addresses:  # exit code 1 where there is none
-            self._shell.run(["conntrack", "-D", "-p", "udp", "--dst-nat", address], check=False, timeout_s=_COMMAND_S)
+    def _forget(self, wanted: Plan) -> None:
+        before = self._connections
+        if may_have_stale(before, wanted):
+            try:
+                for flow in stale(self._kernel.flows(), before, wanted, node_ip=self._config.node_ip):
+                    self._kernel.forget(flow)
+                    _log.info("connection cut", extra={"kv": {"flow": flow}})
+            except OSError as error:
+                raise LabError(f"conntrack: {error}") from error
+        self._connections = wanted
 
 
 class Proxy:
-    """Keeps a node's network as the API wants it."""
+    """kube-proxy of one node."""
 
-    def __init__(self, config: Config, client: Client, shell: Shell, clock: Clock) -> None:
-        self._config, self._clock = config, clock
-        self._network = Network(config, shell)
+    def __init__(self, config: Config, client: Client, network: Network, clock: Clock) -> None:
+        self._config, self._network, self._clock = config, network, clock
         self._wake = Wake()
-        self._services = Informer(client, SERVICES, Service, on_change=self._wake.ring, clock=clock)
-        self._slices = Informer(client, ENDPOINT_SLICES, EndpointSlice, on_change=self._wake.ring, clock=clock)
-        self._nodes = Informer(client, NODES, Node, on_change=self._node_changed, clock=clock)
-        self._seen_nodes: Mapping[str, tuple[str, str]] = {}
+        ring = self._wake.ring
+        self._services = Informer(client, SERVICES, Service, on_change=ring, clock=clock)
+        self._slices = Informer(client, ENDPOINT_SLICES, EndpointSlice, on_change=ring, clock=clock)
+        self._nodes = Informer(client, NODES, Node, on_change=ring, clock=clock)
 
     def run(self, stop: Stop) -> None:
-        """Until `stop`; rules and routes stay, so that Services work while we are away."""
-        informers = (self._services, self._slices, self._nodes)
-        for informer in informers:
-            informer.start(stop)
-        while not stop.is_set() and not all(informer.synced for informer in informers):
-            self._wake.wait_s(0.5)
-        _log.info("running", extra={"kv": {"node": self._config.node_name}})
-        timing, backoff = self._config.timing, Backoff(base_s=0.2, cap_s=5.0)
-        inspected_s = self._clock.monotonic_s()
-        while not stop.is_set():
-            if self._clock.monotonic_s() - inspected_s >= timing.proxy_full_sync_s:
-                self._network.inspect()
-                inspected_s = self._clock.monotonic_s()
-            try:
-                self._sync()
-                backoff.reset()
-                wait_s = timing.proxy_full_sync_s
-                stop.wait_s(timing.proxy_min_sync_s)
-            except CommandError as error:
-                wait_s = backoff.next_s()
-                _log.error("sync failed: %s", error, extra={"kv": {"again_s": round(wait_s, 1)}})
-            self._rest(stop, wait_s)
+        """Until `stop`; rules and routes stay, as upstream's do, so that Services work while we are away."""
+        let_forward()
+        threading.Thread(target=self.follow, args=(stop,), name="sync", daemon=True).start()
+        while not stop.wait_s(3600.0):
+            pass
 
-    def _rest(self, stop: Stop, wait_s: float) -> None:
-        """Until something changes, `wait_s` is over, or the end is asked for (noticed within a second)."""
-        end_s = self._clock.monotonic_s() + wait_s
-        while not stop.is_set() and (left_s := end_s - self._clock.monotonic_s()) > 0:
-            if self._wake.wait_s(min(left_s, 1.0)):
+    def follow(self, stop: Stop) -> None:
+        """Sync on changes until `stop`; nothing is touched before all three lists have arrived."""
+        informers = (self._services.start(stop), self._slices.start(stop), self._nodes.start(stop))
+        while not all(informer.synced for informer in informers):
+            if stop.is_set():
                 return
+            self._wake.wait_s(1.0)
+        timing, backoff, looked_s = self._config.timing, Backoff(base_s=0.2, cap_s=5.0), self._clock.monotonic_s()
+        _log.info("running", extra={"kv": {"node": self._config.node_name, "profile": timing.name}})
+        while not stop.is_set():
+            begun_s = self._clock.monotonic_s()
+            look = begun_s - looked_s >= timing.proxy_full_sync_s
+            wait_s = timing.proxy_full_sync_s
+            try:
+                self._sync(look=look)
+                backoff.reset()
+                looked_s = begun_s if look else looked_s
+            except LabError as error:
+                wait_s = backoff.next_s()
+                _log.error("sync failed: %s", error)
+            stop.wait_s(timing.proxy_min_sync_s - (self._clock.monotonic_s() - begun_s))
+            self._wake.wait_s(min(wait_s, max(0.0, looked_s + timing.proxy_full_sync_s - self._clock.monotonic_s())))
 
-    def _sync(self) -> None:
-        begin_s = self._clock.monotonic_s()
-        targets = plan.targets(
-            self._services.snapshot().values(), self._slices.snapshot().values(), self._config.node_name
+    def _sync(self, *, look: bool) -> None:
+        begun_s = self._clock.monotonic_s()
+        wanted = plan(
+            self._services.snapshot().values(),
+            self._slices.snapshot().values(),
+            self._nodes.snapshot().values(),
+            node_name=self._config.node_name,
         )
-        routes = plan.routes(_networks(self._nodes.snapshot()), self._config.node_name)
-        if self._network.apply(targets, routes):
-            took_ms = round(1_000 * (self._clock.monotonic_s() - begin_s))
-            _log.info("synced", extra={"kv": {"ports": len(targets), "routes": len(routes), "took_ms": took_ms}})
-
-    def _node_changed(self) -> None:
-        """Heartbeats touch Nodes all the time; only their networks matter here."""
-        networks = _networks(self._nodes.snapshot())
-        if networks != self._seen_nodes:
-            self._seen_nodes = networks
-            self._wake.ring()
+        if self._network.apply(wanted, look=look):
+            took_ms = round((self._clock.monotonic_s() - begun_s) * 1000)
+            counts = {"ports": len(wanted.portals), "routes": len(wanted.routes), "took_ms": took_ms}
+            _log.info("synced", extra={"kv": counts})
 
 
-def _networks(nodes: Mapping[str, Node]) -> Mapping[str, tuple[str, str]]:
-    return {name: (node.spec.pod_cidr, node.internal_ip) for name, node in nodes.items()}
+def let_forward(knob: Path = Path("/proc/sys/net/ipv4/ip_forward")) -> None:
+    """A NodePort's packets may have to go on to another node, also where no pod has been yet."""
+    try:
+        if knob.read_text(encoding="ascii").strip() != "1":
+            knob.write_text("1", encoding="ascii")
+    except OSError as error:
+        _log.warning("%s cannot be set to 1, NodePorts may reach no endpoint on another node: %s", knob, error)
