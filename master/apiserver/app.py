@@ -221,7 +221,7 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
 def _must_serve(kind: Kind, namespace: str, verb: str, *, named: bool) -> None:
     """The kind has the verb, at this scope."""
     resource = kind.resource
-    if verb not in resource.verbs:
+    if verb not in resource.verbs or (verb in {"update", "patch"} and not named) or (verb == "create" and named):
         raise problems.method_not_allowed()
     if resource.namespaced:
         if not namespace and verb not in {"list", "watch"}:
