@@ -21,7 +21,8 @@ def test_nobody_reaches_health_and_version_and_nothing_else(api: Api) -> None:
         assert answer.message == f'forbidden: User "system:anonymous" cannot get path "{path}"'
     refused = nobody.get(PODS)
     assert refused.message == (
-        'pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the namespace "default"'
+        'pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group ""'
+        ' in the namespace "default"'
     )
 
 
