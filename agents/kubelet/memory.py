@@ -24,8 +24,10 @@ from agents.kubelet.seen import SANDBOX_SLOT, VOLUMES_SLOT, Failure, Rejection, 
 from agents.kubelet.views import Pod, PodStatus
 
 Document = dict[str, Any]
+_REFUSALS = frozenset({"Invalid", "BadRequest"})
 
 RETRY_S, RETRY_CAP_S = 0.5, 10.0
+REFUSED_CAP_S = 60.0
 API_RETRY_CAP_S = 2.0  # what waits for the API goes on soon after it is back
 
 
@@ -63,6 +65,7 @@ class Memory:
     volumes_ready: bool = False
     clean: bool = False
     final: bool = False  # the API has the last word on a pod that is being deleted
+    refused: bool = False  # the API calls our status invalid: no deletion waits for it
     removed: bool = False
     confirmed: bool = False  # the API has been told that nothing is left
     rejection: Rejection | None = None
@@ -79,10 +82,10 @@ class Memory:
         self.pod = pod
 
     def wrote(self, answer: Mapping[str, Any], wanted: Document, residue: Document) -> None:
-        """The API has taken our status."""
+        """The API has taken our status; `answer` is the pod now."""
+        self.told, self.refused = (wanted, residue), False
         self.base = dict(answer.get("status") or {})
         self.base_revision = str((answer.get("metadata") or {}).get("resourceVersion") or "")
-        self.told = (wanted, residue)
         self.pod = _with_status(self.pod, self.base)
 
     def see(
@@ -141,7 +144,9 @@ class Memory:
             self.failures[slot] = replace(failure, count=before.count + 1 if before else 1)
         else:
             count = self.retries[key] = self.retries.get(key, 0) + 1
+            self.refused = self.refused or (flight.step is None and failure.reason in _REFUSALS)
             cap_s = API_RETRY_CAP_S if flight.step is None or isinstance(flight.step, DeletePod) else RETRY_CAP_S
+            cap_s = REFUSED_CAP_S if self.refused else cap_s
             flight.not_before_s = now_s + min(cap_s, RETRY_S * 2.0 ** min(count - 1, 30))
         if isinstance(flight.step, PrepareVolumes | CleanUp | DeletePod) or flight.step is None:
             settled_by = 0  # their effect is no part of a listing

@@ -238,12 +238,15 @@ def _advance(pod: Pod, seen: Seen, container: Container, timing: Profile) -> tup
 
 
 def _condemn(pod: Pod, seen: Seen, container: Container, entry: ContainerStatus) -> Stop | None:
-    """Stop a container that its liveness or startup probe gave up on."""
+    """Stop a container that its liveness or startup probe gave up on, or whose image was changed in the pod."""
     verdict = look.verdict(seen, container, entry)
-    if not verdict.condemned:
+    why = verdict.condemned
+    if entry.labels.get(look.IMAGE, container.image) != container.image:
+        why = f"Container {container.name} definition changed, will be restarted"
+    if not why:
         return None
     within_s = grace_s(pod, seen) if verdict.grace_s is None else max(MINIMUM_GRACE_S, verdict.grace_s)
-    return next(_stop(pod, seen, entry, within_s, verdict.condemned), None)
+    return next(_stop(pod, seen, entry, within_s, why), None)
 
 
 def _tidy(seen: Seen) -> Iterator[Instruction]:

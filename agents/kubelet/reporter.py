@@ -17,9 +17,9 @@ from agents.kubelet import node
 from agents.kubelet.config import Config
 from agents.kubelet.memory import Stored
 from agents.kubelet.node import Health
+from agents.kubelet.roster import Facts
 from agents.kubelet.runtime import ContainerRuntime, Image
 from agents.kubelet.stats import Machine as Measured
-from agents.kubelet.sync import Facts
 from agents.kubelet.views import Node
 from labctl.kube.client import Client
 from labctl.kube.errors import AlreadyExists, ApiError, Conflict, NotFound

@@ -14,6 +14,7 @@ from labctl.kube.timing import Profile
 
 STREAK = "labctl.io/restart-streak"  # restarts in a row that did not last; a label, so that it outlives our process
 SANDBOX = "labctl.io/sandbox"  # which sandbox a container was started in
+IMAGE = "labctl.io/image"  # as the pod named it when the container was started
 GRACE = "labctl.io/grace-seconds"  # for when the pod's object is gone before its containers
 LASTING_S = 600.0  # a container that ran this long starts with a clean record
 

@@ -12,7 +12,7 @@ from agents.kubelet import env
 from agents.kubelet.env import ConfigError, Surroundings
 from agents.kubelet.qos import limits, oom_score_adj, requests
 from agents.kubelet.runtime import ContainerSpec, Limits, Mount, PodRef, Sandbox
-from agents.kubelet.seen import GRACE, SANDBOX, STREAK, sandbox_label
+from agents.kubelet.seen import GRACE, IMAGE, SANDBOX, STREAK, sandbox_label
 from agents.kubelet.views import Container, Pod, VolumeMount
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
@@ -62,6 +62,7 @@ def build(pod: Pod, container: Container, parts: Parts) -> ContainerSpec:
         labels={
             STREAK: str(parts.streak),
             SANDBOX: sandbox_label(parts.sandbox),
+            IMAGE: container.image,
             GRACE: str(pod.spec.termination_grace_period_seconds),
         },
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents.kubelet.fake import Script
 from agents.kubelet.runtime import ExecResult, RuntimeFailure
+from labctl.kube.errors import Invalid
 from labctl.kube.resources import PODS
 from tests.unit.agents.kubelet.world import Crash, World, container, pod
 
@@ -143,6 +144,23 @@ def test_a_runtime_that_does_not_answer_changes_nothing(tmp_path: Path) -> None:
     assert world.observer.error == ""
 
 
+def test_a_refused_status_is_not_repeated_and_holds_no_deletion(tmp_path: Path) -> None:
+    world = World(tmp_path, pod())
+    asked: list[object] = []
+
+    def refuse(*args: object, **options: object) -> dict[str, object]:
+        asked.append(args)
+        raise Invalid("status: nonsense")
+
+    world.api.patch = refuse  # type: ignore[method-assign]
+    world.run(30)
+    assert world.running() == ["web/app:0"]
+    assert len(asked) < 10
+    world.api.ask_to_delete("web")
+    world.run(5)
+    assert world.api.deleted == ["web"]
+
+
 def test_an_answer_that_differs_from_what_we_wrote_is_not_written_for_ever(tmp_path: Path) -> None:
     world = World(tmp_path, pod())
     patch = world.api.patch
@@ -162,7 +180,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(actions=ACTIONS, cuts=st.lists(st.integers(0, 6), min_size=25, max_size=25))
 def test_whatever_happens_the_node_converges_and_no_container_is_doubled(actions: list[str], cuts: list[int]) -> None:
     with tempfile.TemporaryDirectory() as root:
@@ -200,4 +218,4 @@ def test_whatever_happens_the_node_converges_and_no_container_is_doubled(actions
             document["metadata"]["uid"] for key, document in world.api.objects.items() if key[0] == "pods"
         }
         assert all(world.status(name)["phase"] == "Running" for name in alive)
-        assert not any(memory.removed for memory in world.sync._memories.values())
+        assert not any(memory.removed for memory in world.sync.roster.memories.values())

@@ -337,6 +337,17 @@ def test_containers_find_services_in_their_environment(tmp_path: Path) -> None:
     assert env["web"]["MY_DB_PORT_443_TCP_ADDR"] == "10.96.0.7"
 
 
+def test_a_new_image_restarts_the_container_in_place(tmp_path: Path) -> None:
+    world = World(tmp_path, pod())
+    world.settle()
+    document = world.api.pod("web")
+    document["spec"]["containers"][0]["image"] = "remote:1"
+    world.api.put(PODS, document)
+    world.settle()
+    assert world.running() == ["web/app:1"]
+    assert world.state()["image"] == "remote:1"
+
+
 def test_the_active_deadline_ends_a_pod(tmp_path: Path) -> None:
     world = World(tmp_path, pod(activeDeadlineSeconds=10))
     world.run(9)

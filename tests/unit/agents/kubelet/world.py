@@ -13,7 +13,8 @@ from agents.kubelet.apply import Hands, Machine, Tools
 from agents.kubelet.checks import Checker
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.observer import Observer
-from agents.kubelet.sync import Facts, Parts, Sync
+from agents.kubelet.roster import Facts
+from agents.kubelet.sync import Parts, Sync
 from agents.kubelet.views import Pod
 from labctl.kube.client import Client, ListMeta, RawList
 from labctl.kube.errors import Conflict, Document, NotFound, Unavailable
@@ -243,7 +244,7 @@ class World:
         wait_s = 0.0
         for _ in range(passes):
             wait_s = self.step()
-            if wait_s > 0 and not any(memory.flights for memory in self.sync._memories.values()):
+            if wait_s > 0 and not any(memory.flights for memory in self.sync.roster.memories.values()):
                 return wait_s
         return wait_s
 
