@@ -106,10 +106,8 @@ _HOOKS = {
     "filter-input": " { type filter hook input priority -110 ; }",
     "filter-forward": " { type filter hook forward priority -110 ; }",
     "filter-output": " { type filter hook output priority -110 ; }",
+    "filter-output-rewritten": " { type filter hook output priority -90 ; }",
 }
-FIXED = frozenset(
-    (*_HOOKS, "services", "no-endpoints", "refuse", "mark-for-masquerade", "unknown-cluster-ips", "masquerading")
-)
 
 
 def _fixed(cluster_cidr: str, service_cidr: str) -> dict[str, list[str]]:
@@ -120,7 +118,8 @@ def _fixed(cluster_cidr: str, service_cidr: str) -> dict[str, list[str]]:
         "nat-postrouting": ["jump masquerading"],
         "filter-input": checks[:1],
         "filter-forward": checks,
-        "filter-output": checks,
+        "filter-output": checks[:1],
+        "filter-output-rewritten": checks[1:],  # after nat-output
         "services": [
             "ip daddr . meta l4proto . th dport vmap @service-ips",
             "fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @service-nodeports",

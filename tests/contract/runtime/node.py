@@ -125,8 +125,15 @@ class Node:
             for status in runtime.containers():
                 runtime.stop(status.id, grace_s=0)
                 runtime.remove(status.id)
+        with contextlib.suppress(Exception):
+            runtime = self.runtime()
             for sandbox in runtime.sandboxes():
                 runtime.remove_sandbox(sandbox.pod)
+        for path in (self.run / "pods").glob("*.json"):
+            self.shell.run(["ip", "netns", "delete", f"pod-{path.stem}"], check=False)
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(timeout=20)
