@@ -1,8 +1,8 @@
 """Leader election by Lease, on our own monotonic clock: no two lead at once, and a leader that cannot renew stops.
 
 As client-go `tools/leaderelection`: a candidate takes the Lease once it has watched it stand still for the holder's
-`leaseDurationSeconds`; the leader gives up once it could not renew for `renew_deadline_s`, which is shorter. Stamps in
-the Lease are for people: no clock but ours is compared with ours.
+`leaseDurationSeconds`; the leader stops writing once it could not renew for `renew_deadline_s`, which is shorter.
+Stamps in the Lease are for people: no clock but ours is compared with ours.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ class Election:
         self._period_s = max(profile.leader_retry_s, profile.leader_lease_s / 4)
 
     def run(self, stop: Stop, on_lead: Callable[[], None], on_loss: Callable[[], None]) -> None:
-        """Wait for the lead, call `on_lead`, hold it until `stop` (then release) or loss (then `on_loss`); return."""
+        """Wait for the lead, call `on_lead`, hold it until `stop` (then release) or loss (then `on_loss`); return.
+
+        A leader that cannot renew in time may not write (`guard`) but keeps trying: where the Lease then still is as
+        it left it, nobody else has led, and it goes on. It is lost once another holds it.
+        """
         if not self._acquire(stop):
             return
         _log.info("leading", extra={"kv": {"lease": self._name, "identity": self.identity}})
@@ -75,7 +79,7 @@ class Election:
             except ApiError as error:
                 _log.warning("cannot renew %s: %s", self._name, error)
                 lost, wait_s = False, self._profile.leader_retry_s
-            if lost or not self.held():
+            if lost:
                 with self._lock:
                     self._leading = False
                 _log.error("lost the lead", extra={"kv": {"lease": self._name}})

@@ -16,10 +16,11 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from labctl.kube.client import Client
-from labctl.kube.errors import AlreadyExists, ApiError, Conflict, Document, NotFound
+from labctl.kube.errors import AlreadyExists, Conflict, Document, NotFound
 from labctl.kube.meta import Reference
 from labctl.kube.resources import EVENTS
 from labctl.runtime.clock import Clock, rfc3339
+from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Backoff, Stop, Wake
 
 EventType = Literal["Normal", "Warning"]
@@ -100,7 +101,7 @@ class Recorder:
             try:
                 self._send(write)
                 return
-            except ApiError as error:
+            except LabError as error:
                 if not error.retryable or stop is None or stop.wait_s(backoff.next_s()):
                     _log.debug("an event was lost: %s", error)
                     return

@@ -117,7 +117,7 @@ class Runner:
         return self
 
     def run(self, stop: Stop) -> None:
-        """Wait for the first lists, then pass after pass until `stop` or the lead is lost."""
+        """Wait for the first lists, then pass after pass until `stop`."""
         for resource in self._resources():
             while not self._around.informers.by_resource[resource].wait_synced(stop):
                 if stop.is_set():
@@ -128,8 +128,10 @@ class Runner:
             try:
                 wait_s = self.run_pass(stop)
                 self._trouble.reset()
-            except LeadershipLost:
-                return
+            except LeadershipLost as error:  # for now, or for good: then `stop` follows
+                _log.info("%s: %s", self.controller.name, error)
+                wait_s = self._trouble.next_s()
+                stop.wait_s(wait_s)
             except Exception:
                 _log.exception("%s: the pass failed", self.controller.name)
                 wait_s = self._trouble.next_s()

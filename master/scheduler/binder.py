@@ -57,12 +57,11 @@ class Binder:
                 continue
             try:
                 self.carry_out(decision)
-            except LeadershipLost:
-                return
-            except Exception:
-                _log.exception("a decision was not carried out")
+            except Exception as error:
+                lost = isinstance(error, LeadershipLost)  # for now, or for good: then `stop` follows
+                _log.warning("a decision was not carried out: %s", error, exc_info=not lost)
                 if isinstance(decision, Placed):
-                    self._on_failed(decision.pod, True)
+                    self._on_failed(decision.pod, not lost)
 
     def _bind(self, decision: Placed) -> None:
         meta = decision.pod.meta

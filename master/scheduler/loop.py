@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 
 from labctl.kube.client import Client
-from labctl.kube.election import LeadershipLost
 from labctl.kube.events import Recorder
 from labctl.kube.informer import Informer
 from labctl.kube.resources import NODES, PODS, SERVICES
@@ -73,8 +72,6 @@ class Scheduler:
             try:
                 wait_s = self.run_pass()
                 trouble.reset()
-            except LeadershipLost:
-                return
             except Exception:
                 _log.exception("the cycle failed")
                 wait_s = trouble.next_s()

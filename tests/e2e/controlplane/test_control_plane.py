@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from typing import Any
 
 import pytest
@@ -169,9 +170,9 @@ def test_an_api_server_that_froze_longer_than_the_grace_condemns_nobody(plane: P
     two_nodes(plane)
     serve(plane)
     before = {pod["metadata"]["uid"] for pod in pods(plane)}
-    plane.processes["apiserver"].send_signal(19)  # SIGSTOP
+    plane.processes["apiserver"].send_signal(signal.SIGSTOP)
     CLOCK.sleep_s(6.0)
-    plane.processes["apiserver"].send_signal(18)  # SIGCONT
+    plane.processes["apiserver"].send_signal(signal.SIGCONT)
     end_s = CLOCK.monotonic_s() + 5.0
     plane.until("the API server", lambda: plane.client.request("GET", "/readyz"))
     while CLOCK.monotonic_s() < end_s:
@@ -323,6 +324,34 @@ def test_kill_nine_at_any_moment_doubles_no_pod_and_loses_none(plane: Plane, vic
         assert most <= 20
         sets = plane.all(REPLICA_SETS)
         assert len(sets) == 1
+
+
+def test_a_frozen_leader_is_replaced_and_stops_when_it_thaws(plane: Plane) -> None:
+    two_nodes(plane)
+    serve(plane, replicas=2)
+    leaders = {name: plane.processes[name] for name in ("controllers", "scheduler")}
+    plane.start(*leaders)  # the standbys
+    try:
+        for leader in leaders.values():
+            leader.send_signal(signal.SIGSTOP)
+        plane.client.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 6}}, "default")
+        rolled_out(plane, "web", 6)
+    finally:
+        for leader in leaders.values():
+            leader.send_signal(signal.SIGCONT)
+    assert [leader.wait(10) for leader in leaders.values()] == [1, 1]
+    assert len(pods(plane)) == 6
+
+
+def test_an_api_server_that_comes_back_finds_the_same_leaders_at_work(plane: Plane) -> None:
+    two_nodes(plane)
+    serve(plane, replicas=2)
+    plane.processes["apiserver"].send_signal(signal.SIGSTOP)
+    CLOCK.sleep_s(6.0)  # longer than the leases
+    plane.processes["apiserver"].send_signal(signal.SIGCONT)
+    plane.client.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 5}}, "default")
+    rolled_out(plane, "web", 5)
+    assert [plane.processes[name].poll() for name in ("controllers", "scheduler")] == [None, None]
 
 
 def test_a_lost_write_conflict_is_planned_again(plane: Plane) -> None:

@@ -183,18 +183,32 @@ def test_a_leader_that_is_told_to_stop_lets_the_next_one_in_at_once() -> None:
     assert two._try()
 
 
-def test_a_leader_cut_off_from_the_api_gives_up_at_its_deadline() -> None:
+def cut_off(meanwhile: Any) -> tuple[list[str], list[bool]]:
+    """A leader whose API is away from its 3rd to its 30th turn; `meanwhile` happens before that ends."""
     api, clock = LeaseApi(), FakeClock()
     one = candidate(api, "one", clock)
     heard: list[str] = []
+    held: list[bool] = []
 
-    def cut() -> None:
-        api.down = True
+    def away(down: bool) -> None:
+        held.append(one.held())
+        api.down = down
 
-    began_s = clock.monotonic_s()
-    one.run(Turns(clock, 100, {3: cut}), lambda: heard.append("lead"), lambda: heard.append("loss"))
-    assert heard == ["lead", "loss"]
-    assert clock.monotonic_s() - began_s < 2 + FAST.leader_lease_s
+    turns = {3: lambda: away(True), 29: lambda: meanwhile(api), 30: lambda: away(False), 40: lambda: away(False)}
+    one.run(Turns(clock, 40, turns), lambda: heard.append("lead"), lambda: heard.append("loss"))
+    return heard, held
+
+
+def test_a_leader_cut_off_from_the_api_stops_writing_and_goes_on_where_nobody_else_led_meanwhile() -> None:
+    assert cut_off(lambda api: None) == (["lead"], [True, False, True])
+
+
+def test_a_leader_cut_off_from_the_api_has_lost_where_another_leads_when_it_comes_back() -> None:
+    def taken(api: LeaseApi) -> None:
+        assert api.lease is not None
+        api.put({**api.lease["spec"], "holderIdentity": "two"})
+
+    assert cut_off(taken) == (["lead", "loss"], [True, False])
 
 
 def test_an_identity_is_held_by_one_process_and_free_again_when_it_ends() -> None:
