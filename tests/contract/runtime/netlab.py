@@ -168,8 +168,9 @@ class NetLab:
         self.client.ip("address", "add", f"{CLIENT_IP}/24", "dev", "lab")
         self.client.ip("link", "set", "lab", "up")
         for node in (self.a, self.b):
-            self.client.ip("link", "add", "name", f"to-{node.short}", "type", "veth", "peer", "name", "eth0", "netns", node.name)
-            self.client.ip("link", "set", f"to-{node.short}", "master", "lab", "up")
+            near, peer = f"to-{node.short}", ("peer", "name", "eth0", "netns", node.name)
+            self.client.ip("link", "add", "name", near, "type", "veth", *peer)
+            self.client.ip("link", "set", near, "master", "lab", "up")
             node.ip("address", "add", f"{node.address}/24", "dev", "eth0")
             node.ip("link", "set", "eth0", "up")
         self.a1, self.a2, self.b1 = self.a.pod("a1"), self.a.pod("a2"), self.b.pod("b1")
