@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drill_tales import Tale
 
 from labctl.drills import report as reports
 from labctl.drills.catalog.worker_power_loss import DRILL
@@ -22,6 +21,7 @@ from labctl.drills.picture import bucket_s, picture
 from labctl.drills.records import Said, Scene
 from labctl.drills.svg import draw
 from labctl.kube.timing import FAST
+from tests.unit.labctl.drills.drill_tales import Tale
 
 GOLDEN = Path(__file__).parent / "report.json"
 

@@ -141,7 +141,7 @@ class FakeApi:
 
     def _events(self, resource: Resource, namespace: str, after: int, end_s: float) -> Iterator[WatchEvent]:
         long_lived = end_s - time.monotonic() > 10
-        position = 0
+        position = sent = 0
         while time.monotonic() < end_s:
             with self._changed:
                 if position == len(self._log) and not self._changed.wait(0.1):
@@ -152,7 +152,8 @@ class FakeApi:
                     continue
                 if namespace and json.loads(body)["metadata"].get("namespace") != namespace:
                     continue
-                if self.lose_events and long_lived and plural == "nodes" and kind == "MODIFIED" and revision % 2:
+                sent += 1
+                if self.lose_events and long_lived and sent % 5 == 0:
                     continue
                 yield WatchEvent(kind, msgspec.Raw(body))
 
@@ -168,8 +169,16 @@ def _name(body: Document) -> str:
 class FakeLab:
     """See the module. `faults` names what goes wrong: deaf-power, no-boot, stale-endpoint, orphan, early-eviction."""
 
-    def __init__(self, folder: Path, *, faults: Sequence[str] = (), profile: Profile = TINY, workload: bool = True):
-        self.folder, self.faults, self._profile = folder, set(faults), profile
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        faults: Sequence[str] = (),
+        profile: Profile = TINY,
+        slowness: float = 1.0,
+        workload: bool = True,
+    ) -> None:
+        self.folder, self.faults, self._profile, self._slowness = folder, set(faults), profile, slowness
         self.api = FakeApi()
         self.power_calls: list[str] = []
         self.armed_before_power_off: bool | None = None
@@ -213,7 +222,7 @@ class FakeLab:
 
     @property
     def slowness(self) -> float:
-        return 1.0
+        return self._slowness
 
     @property
     def drills_dir(self) -> Path:

@@ -10,12 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from drill_fakes import TINY, FakeLab
 
 from labctl.drills import history, lock, undo
 from labctl.drills.catalog.worker_power_loss import DRILL
@@ -31,6 +30,7 @@ from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.loop import wait_for
+from tests.unit.labctl.drills.drill_fakes import TINY, FakeLab
 
 CLOCK = SystemClock()
 QUICK = Options(
@@ -70,8 +70,27 @@ def healed(lab: FakeLab) -> bool:
     return lab.power("worker1").value == "running" and undo.load(lab.drills_dir) is None
 
 
-def test_a_cluster_that_keeps_the_contract_passes(lab: FakeLab, tmp_path: Path) -> None:
-    report = run(DRILL, lab, quick(report_dir=tmp_path / "out"))
+@dataclass
+class Passed:
+    """A drill that went well, and all that it left."""
+
+    lab: FakeLab
+    report: Report
+    folder: Path
+    threads: set[str]
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Passed]:
+    folder = tmp_path_factory.mktemp("passed")
+    made = FakeLab(folder / "drills")
+    report = run(DRILL, made, quick(report_dir=folder / "out"))
+    yield Passed(made, report, folder / "out", {thread.name for thread in threading.enumerate()})
+    made.close()
+
+
+def test_a_cluster_that_keeps_the_contract_passes(passed: Passed) -> None:
+    report = passed.report
     assert report.verdict is Verdict.PASS, report.reasons
     assert report.victims == ("worker1",)  # it runs two of the three replicas
     found = report.measures
@@ -79,29 +98,36 @@ def test_a_cluster_that_keeps_the_contract_passes(lab: FakeLab, tmp_path: Path) 
     assert found.serving_again_s is not None
     assert TINY.node_monitor_grace_s <= found.detected_s <= found.serving_again_s < 5
     assert found.requests_failed > 0
-    assert lab.power_calls == ["off worker1", "on worker1"]
-    assert healed(lab)
-    assert lab.api.names(CONFIG_MAPS) == []
-    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert passed.lab.power_calls == ["off worker1", "on worker1"]
+
+
+def test_a_drill_leaves_the_lab_as_it_was(passed: Passed) -> None:
+    assert healed(passed.lab)
+    assert passed.lab.api.names(CONFIG_MAPS) == []
+    left = {name for name in passed.threads if name.startswith("drill-")}
+    assert left <= {"drill-nodes", "drill-pods", "drill-endpointslices", "drill-leases", "drill-sampler"}
+
+
+def test_the_report_is_written_where_it_was_asked_for(passed: Passed) -> None:
+    written = json.loads((passed.folder / "report.json").read_text())
     assert written["verdict"] == "pass"
     assert set(written["invariants"]) == set("ABCDEF")
     assert all(set(line) == {"event", "t_s"} for line in written["timeline"])
-    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+    assert (passed.folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_undo_is_on_disk_before_the_power_goes(passed: Passed) -> None:
+    assert passed.lab.armed_before_power_off is True
+
+
+def test_the_report_can_be_made_again_from_the_record_on_disk(passed: Passed) -> None:
+    run_dir = passed.report.run_dir
+    again = judge(history.load(Path(run_dir) / history.NAME), DRILL, TINY, run_dir=run_dir)
+    assert msgspec.json.encode(again) == msgspec.json.encode(passed.report)
 
 
 def quick(**changes: object) -> Options:
     return replace(QUICK, **changes)  # type: ignore[arg-type]
-
-
-def test_the_undo_is_on_disk_before_the_power_goes(lab: FakeLab) -> None:
-    run(DRILL, lab, QUICK)
-    assert lab.armed_before_power_off is True
-
-
-def test_the_report_can_be_made_again_from_the_record_on_disk(lab: FakeLab) -> None:
-    report = run(DRILL, lab, QUICK)
-    again = judge(history.load(Path(report.run_dir) / history.NAME), DRILL, TINY, run_dir=report.run_dir)
-    assert msgspec.json.encode(again) == msgspec.json.encode(report)
 
 
 def test_a_node_asked_for_by_name_is_the_one_struck(lab: FakeLab) -> None:
@@ -173,7 +199,7 @@ def test_what_an_earlier_drill_left_is_healed_before_the_next(tmp_path: Path) ->
 
 
 def test_a_stale_endpoint_is_a_violation(tmp_path: Path) -> None:
-    lab = broken(tmp_path, "stale-endpoint")
+    lab = FakeLab(tmp_path / "drills", faults=["stale-endpoint"], slowness=0.3)
     report = run(DRILL, lab, QUICK)
     assert report.verdict is Verdict.VIOLATED
     broken_bounds = {one.measure for one in report.contract if one.result == "fail"}
@@ -306,10 +332,10 @@ def test_a_full_disk_is_no_pass_and_the_lab_is_healed(lab: FakeLab, monkeypatch:
 
 _RUNNER = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {root!r})
 from pathlib import Path
-from drill_fakes import FakeLab
-from test_drill_runner import At, QUICK, DRILL, run
+from tests.unit.labctl.drills.drill_fakes import FakeLab
+from tests.unit.labctl.drills.test_drill_runner import At, QUICK, DRILL, run
 from labctl.drills.records import PhaseBegan
 
 class Loud(At):
@@ -323,7 +349,7 @@ print("verdict", run(DRILL, FakeLab(Path({folder!r})), QUICK, Loud("", None)).ve
 
 
 def start_runner(folder: Path) -> subprocess.Popen[str]:
-    script = _RUNNER.format(tests=str(Path(__file__).parent), folder=str(folder))
+    script = _RUNNER.format(root=str(Path(__file__).parents[4]), folder=str(folder))
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -412,9 +438,3 @@ def test_every_drill_tells_what_it_shows_and_does(name: str) -> None:
     assert drill.title
     assert len(drill.shows) > 40
     assert len(drill.steps) >= 3
-
-
-def test_threads_of_a_finished_drill_do_not_pile_up(lab: FakeLab) -> None:
-    run(DRILL, lab, QUICK)
-    left = {thread.name for thread in threading.enumerate() if thread.name.startswith("drill-")}
-    assert left <= {"drill-nodes", "drill-pods", "drill-endpointslices", "drill-leases", "drill-sampler"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from drill_tales import SCENE, UNREACHABLE, ZERO, Tale, container, inspected, pod, slices
 
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Case, Result, check_all
@@ -30,6 +29,7 @@ from labctl.drills.records import (
     Wrote,
 )
 from labctl.kube.timing import FAST, KUBERNETES
+from tests.unit.labctl.drills.drill_tales import SCENE, UNREACHABLE, ZERO, Tale, container, inspected, pod, slices
 
 TAINT = f"{UNREACHABLE}:NoExecute"
 

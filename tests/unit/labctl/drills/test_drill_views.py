@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from drill_tales import inspected
 
 from labctl.drills import inside, views
 from labctl.drills.inspection import differences
 from labctl.drills.measures import toleration_s
 from labctl.drills.records import Counted, EndpointSeen, SliceSeen
+from tests.unit.labctl.drills.drill_tales import inspected
 
 
 def raw(document: dict[str, Any]) -> msgspec.Raw:

@@ -1,6 +1,0 @@
-"""The histories made by hand live with the unit tests."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "labctl" / "drills"))
