@@ -41,9 +41,10 @@ def decode(request: Request, registry: Registry) -> Document:
 
 
 def _protobuf(body: bytes, registry: Registry) -> Any:
-    from labctl.kube import protobuf  # noqa: PLC0415 - its table is only read where a typed Go client writes
+    # Its table of field numbers is only read where a typed Go client writes.
+    from labctl.kube.protobuf import decode as decode_protobuf  # noqa: PLC0415
 
-    return protobuf.decode(body, registry.schemas)
+    return decode_protobuf(body, registry.schemas)
 
 
 def read_object(request: Request, kind: Kind, registry: Registry, warnings: list[str]) -> Document:

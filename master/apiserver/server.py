@@ -6,11 +6,14 @@ of watches in one process. The store's client, locks and threads all run on geve
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -33,6 +36,7 @@ _log = logging.getLogger(__name__)
 _CONNECTIONS = 8192
 _KEEPALIVE_S = 180  # longer than clients keep a connection idle (90 s), so that it is never us who closes first
 _GRACE_S = 15
+_HANG_UP_S = 0.1  # between looks for connections that have become idle
 _TIMEOUT_S = 120  # gunicorn kills a worker that is silent for this long
 
 stop = Stop()  # set by the worker's signal handlers; ends the watches
@@ -76,17 +80,51 @@ def prepare(context: Context) -> None:
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's gevent worker, which also ends our watches when it is told to stop."""
+    """gunicorn's gevent worker, which on its way out also ends our watches and hangs up idle connections.
+
+    Clients keep connections for minutes; gunicorn alone would wait for them until its graceful timeout.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: set[Any] = set()
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """One connection, from its handshake to its end."""
+        self._idle.add(client)
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self._idle.discard(client)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """One request on it."""
+        self._idle.discard(sock)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            self._idle.add(sock)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish requests, end watches."""
-        stop.set()
+        self._leave()
         super().handle_exit(sig, frame)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT and SIGQUIT: the same."""
-        stop.set()
+        self._leave()
         super().handle_quit(sig, frame)
+
+    def _leave(self) -> None:
+        stop.set()
+        gevent.spawn(self._hang_up)  # a signal handler must not block
+
+    def _hang_up(self) -> None:
+        while True:
+            for sock in tuple(self._idle):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            gevent.sleep(_HANG_UP_S)
 
 
 def tls_context(config: Config) -> ssl.SSLContext:

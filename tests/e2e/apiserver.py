@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,13 @@ class ApiServer:
         self._config = self.pki.config(self.port, etcd_url, profile)
         self._process: subprocess.Popen[bytes] | None = None
         self.admin = self.pki.kubeconfig("admin", self.url)
+        self._lock = threading.Lock()
 
     def client(self, identity: str = "admin", **options: Any) -> Client:
         """A client as one of `tests.e2e.certs.IDENTITIES`."""
-        return Client.from_kubeconfig(str(self.pki.kubeconfig(identity, self.url)), **options)
+        with self._lock:
+            path = self.pki.kubeconfig(identity, self.url)
+        return Client.from_kubeconfig(str(path), **options)
 
     def start(self) -> ApiServer:
         """Start the process and wait until it is ready."""

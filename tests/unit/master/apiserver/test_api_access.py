@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Api
-from objects import MAPS, PODS, config_map, pod
 
 from labctl.kube.resources import BUILTIN, Resource
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import MAPS, PODS, config_map, pod
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 

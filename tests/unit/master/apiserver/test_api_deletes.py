@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Api
-from objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
+
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
 
 
 def test_a_pod_that_runs_nowhere_goes_at_once(api: Api) -> None:

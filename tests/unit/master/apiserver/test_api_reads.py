@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import Api
-from objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import Api
-from objects import SERVICES, service
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import SERVICES, service
 
 
 def ports(document: dict) -> list[int]:  # type: ignore[type-arg]

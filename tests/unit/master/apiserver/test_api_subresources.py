@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jwt
 import pytest
-from conftest import Api
-from objects import DEPLOYMENTS, PODS, deployment, pod
+
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import DEPLOYMENTS, PODS, deployment, pod
 
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 

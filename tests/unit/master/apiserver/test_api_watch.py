@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from conftest import Answer, Api
-from objects import MAPS, PODS, config_map, pod
+
+from tests.unit.master.apiserver.harness import Answer, Api
+from tests.unit.master.apiserver.objects import MAPS, PODS, config_map, pod
 
 Event = dict[str, Any]
 

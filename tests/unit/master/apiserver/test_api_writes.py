@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import Api
-from objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
+from tests.unit.master.apiserver.harness import Api
+from tests.unit.master.apiserver.objects import DEPLOYMENTS, MAPS, PODS, config_map, deployment, pod
 
 
 def test_a_created_object_gets_uid_stamp_and_revision_and_can_be_read_at_once(api: Api) -> None:
