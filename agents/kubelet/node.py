@@ -15,6 +15,7 @@ import msgspec
 from agents.kubelet.config import Config
 from agents.kubelet.runtime import Image
 from agents.kubelet.stats import Machine
+from labctl.kube import quantity
 from labctl.runtime.clock import rfc3339
 
 Document = dict[str, Any]
@@ -137,13 +138,15 @@ def status(config: Config, machine: Machine, health: Health, base: Mapping[str, 
 
 
 def changed(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether more than heartbeats differ."""
-    return any(_without_beat(key, base.get(key)) != _without_beat(key, value) for key, value in wanted.items())
+    """Whether more than heartbeats, or the way a quantity is written, differs."""
+    return any(_essence(key, base.get(key)) != _essence(key, value) for key, value in wanted.items())
 
 
-def _without_beat(key: str, value: Any) -> Any:
+def _essence(key: str, value: Any) -> Any:
+    if key in {"capacity", "allocatable"}:
+        return {name: quantity.parse(amount) for name, amount in (value or {}).items()}
     if key != "conditions":
-        return value
+        return value or None
     return [{k: v for k, v in entry.items() if k != "lastHeartbeatTime"} for entry in value or ()]
 
 

@@ -115,12 +115,10 @@ class FakeApi(Client):
             if meta.get(field) != value:
                 raise Conflict(f"{field} is {meta.get(field)}, not {value}")
         self.patches.append(copy.deepcopy(body))
-        status = document.setdefault("status", {})
-        for field, value in body["status"].items():
-            if value is None:
-                status.pop(field, None)
-            else:
-                status[field] = copy.deepcopy(value)
+        for part in body.keys() & {"spec", "status"}:
+            fields = document.setdefault(part, {})
+            fields |= copy.deepcopy(body[part])
+            document[part] = {field: value for field, value in fields.items() if value is not None}
         self.put(resource, document)
         return copy.deepcopy(self._find(resource.plural, namespace, name))
 
