@@ -5,6 +5,7 @@ Source: k/k `pkg/probe`, `pkg/kubelet/lifecycle/handlers.go`.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from labctl.runtime.errors import LabError
 
 _BODY_BYTES = 10 * 1024
 _OVERRAN = 124
+_ADDRESS = re.compile(r"^<[^>]*>: ")  # of a Python object, which makes two equal messages differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Checker:
             body = answer.read(_BODY_BYTES)
             answer.close()
         except urllib3.exceptions.HTTPError as error:
-            return Result(False, f'Get "{url}": {error}')
+            return Result(False, f'Get "{url}": {_ADDRESS.sub("", str(error))}')
         if 200 <= answer.status < 400:
             return Result(True, body.decode(errors="replace"))
         return Result(False, f"HTTP probe failed with statuscode: {answer.status}")

@@ -23,6 +23,9 @@ Kind = Literal["startup", "liveness", "readiness"]
 _KINDS: tuple[Kind, ...] = ("startup", "liveness", "readiness")
 _WORKERS = 4
 _IDLE_S = 3600.0
+# "While a container is not Ready, the ReadinessProbe may be executed at times other than the configured periodSeconds
+# interval. This is to make the Pod ready faster." (k8s.io/docs, liveness-readiness-startup-probes) Exec costs too much.
+_QUICK_S, _QUICK_CAP_S, _QUICK_FOR_S = 0.25, 1.0, 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +167,7 @@ class Probes:
             entry.runs[job.kind] = fold(entry.runs.get(job.kind, Run()), result, job.probe)
             entry.flying.discard(job.kind)
             changed = verdict(entry.container, entry.runs, was_ready=entry.was_ready) != before
-            failed = None if result.ok else entry
+            failed = None if result.ok or _is_quick(entry, job.kind, job.probe, self._clock.monotonic_s()) else entry
         if failed is not None:
             self._on_failure(failed.about, failed.container, job.kind, result.message)
         self._wake.ring()
@@ -193,7 +196,7 @@ class Probes:
                     if entry.due_s[kind] <= now_s:
                         jobs.append(Job(identity, kind, probe, entry.target))
                         entry.flying.add(kind)
-                        entry.due_s[kind] = now_s + max(1, probe.period_seconds)
+                        entry.due_s[kind] = now_s + _period_s(entry, kind, probe, now_s)
                     wait_s = min(wait_s, entry.due_s[kind] - now_s)
         return jobs, max(0.0, wait_s)
 
@@ -205,6 +208,19 @@ def _open_kinds(entry: _Watched) -> list[Kind]:
         return []
     wanted: tuple[Kind, ...] = ("liveness", "readiness") if now.started else ("startup",)
     return [kind for kind in wanted if kind in entry.due_s]
+
+
+def _is_quick(entry: _Watched, kind: Kind, probe: Probe, now_s: float) -> bool:
+    """Whether a young container that was never ready is asked more often than its period says."""
+    fresh = now_s - entry.since_s < _QUICK_FOR_S and entry.runs.get(kind, Run()).good is not True
+    return kind == "readiness" and probe.exec is None and fresh and not entry.was_ready
+
+
+def _period_s(entry: _Watched, kind: Kind, probe: Probe, now_s: float) -> float:
+    period_s = float(max(1, probe.period_seconds))
+    if not _is_quick(entry, kind, probe, now_s):
+        return period_s
+    return min(period_s, _QUICK_CAP_S, _QUICK_S * 2.0 ** min(entry.runs.get(kind, Run()).times, 10))
 
 
 def _submit(pool: ThreadPoolExecutor, run: Callable[[Job], None], job: Job) -> None:
