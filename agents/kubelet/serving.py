@@ -1,0 +1,46 @@
+"""Puts the kubelet's server together from what the kubelet has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from agents.kubelet import stats
+from agents.kubelet.answers import Routes, Sources
+from agents.kubelet.cgroups import Cgroups
+from agents.kubelet.config import Config
+from agents.kubelet.runtime import ContainerRuntime, RuntimeFailure
+from agents.kubelet.server import Server, Tls
+from labctl.runtime.clock import Clock
+
+
+def server(
+    config: Config,
+    runtime: ContainerRuntime,
+    pods: Callable[[], Sequence[msgspec.Raw]],
+    clock: Clock,
+    *,
+    cgroup_parent: str = "/kubepods",
+) -> Server | None:
+    """The server, not yet started; None where the configuration names no certificate."""
+    if not config.tls_cert_file:
+        return None
+    cgroups = Cgroups()
+
+    def summary() -> dict[str, object]:
+        found = runtime.containers()
+        return stats.summary(
+            node=config.node_name, containers=found, cgroups=cgroups, parent=cgroup_parent, clock=clock
+        )
+
+    def healthy() -> str:
+        try:
+            runtime.version()
+        except RuntimeFailure as error:
+            return str(error)
+        return ""
+
+    sources = Sources(runtime.containers, pods, summary, healthy, clock)
+    tls = Tls(config.tls_cert_file, config.tls_key_file, config.client_ca_file)
+    return Server(Routes(sources), tls, address=config.node_ip, port=config.port)
