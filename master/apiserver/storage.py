@@ -20,10 +20,16 @@ Document = dict[str, Any]
 Change = Callable[[Document], Document]
 
 _READ_S = 10.0
+_EVENT_TTL_S = 3600
 _TRIES = 64  # another writer wins each lost round, so this many losses mean a storm, not bad luck
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+def _ttl_s(kind: Kind) -> int:
+    """How long an object lives after its last write; 0 for ever."""
+    return _EVENT_TTL_S if kind.stored.plural == "events" else 0
 
 
 class Deleted(Exception):
@@ -80,12 +86,12 @@ class Storage:
             raise problems.not_found(kind.resource, name)
         return found
 
-    def create(self, kind: Kind, namespace: str, document: Document, *, ttl_s: int = 0) -> bytes:
+    def create(self, kind: Kind, namespace: str, document: Document) -> bytes:
         """Store a new object; its JSON as clients see it. AlreadyExists."""
         name = document["metadata"]["name"]
         value = encode(document)
         try:
-            revision = self.store.create(kind.key(namespace, name), value, ttl_s=ttl_s)
+            revision = self.store.create(kind.key(namespace, name), value, ttl_s=_ttl_s(kind))
         except KeyExists as error:
             raise problems.already_exists(kind.resource, name) from error
         return with_resource_version(value, revision)
@@ -104,7 +110,7 @@ class Storage:
         raw, revision = (cached.raw, cached.revision) if cached is not None else self._read(kind, key, name)
         for _ in range(_TRIES):
             try:
-                done = self._attempt(key, raw, revision, change, dry_run=dry_run)
+                done = self._attempt((key, _ttl_s(kind)), raw, revision, change, dry_run=dry_run)
             except RevisionMismatch as error:
                 raw, revision = self._raw(kind, error.current, name)
                 trusted = True
@@ -123,9 +129,10 @@ class Storage:
         raise ServerTimeout(f"{kind.resource.qualified} {name!r}: too many writers, try again")
 
     def _attempt(
-        self, key: str, raw: bytes, revision: int, change: Change, *, dry_run: bool
+        self, where: tuple[str, int], raw: bytes, revision: int, change: Change, *, dry_run: bool
     ) -> tuple[bytes, bool, bool]:
         """One try: (JSON, gone, whether the store confirmed that `raw` was current)."""
+        key, ttl_s = where
         try:
             value = encode(change(_decode(raw)))
         except Deleted as deleted:
@@ -136,7 +143,7 @@ class Storage:
         rendered = with_resource_version(value, revision)
         if dry_run or rendered == raw:
             return rendered, False, False
-        written = self.store.update(key, value, expected=revision)
+        written = self.store.update(key, value, expected=revision, ttl_s=ttl_s)
         return with_resource_version(value, written), False, True
 
     def _read(self, kind: Kind, key: str, name: str) -> tuple[bytes, int]:

@@ -26,7 +26,6 @@ from master.apiserver.validation import validate, validate_update
 
 Document = dict[str, Any]
 
-_EVENT_TTL_S = 3600
 _PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -63,8 +62,7 @@ def create_object(context: Context, request: Request, kind: Kind, document: Docu
             if context.storage.find(kind, namespace, name) is not None:
                 raise problems.already_exists(kind.resource, name)
             return msgspec.json.encode(document)
-        ttl_s = _EVENT_TTL_S if kind.stored.plural == "events" else 0
-        stored = context.storage.create(kind, namespace, document, ttl_s=ttl_s)
+        stored = context.storage.create(kind, namespace, document)
         taken.keep()
     return stored
 

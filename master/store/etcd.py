@@ -78,29 +78,19 @@ class EtcdStore:
 
     def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
         """See `Store`; `ttl_s` may be exceeded a little, for keys share leases."""
-        raw = key.encode()
-        for _ in range(3):
-            lease = self._leases.get(ttl_s) if ttl_s > 0 else 0
-            try:
-                revision, _ = self._write(raw, Operation(request_put=Put(raw, value, lease)), 0)
-            except EtcdError as error:
-                if error.code != _LEASE_NOT_FOUND:
-                    raise
-                self._leases.forget(ttl_s)
-                continue
-            if not revision:
-                raise KeyExists(f"{key} exists")
-            return revision
-        raise Lost(f"{key}: etcd lost the lease again and again")
+        revision, _ = self._put(key, value, 0, ttl_s)
+        if not revision:
+            raise KeyExists(f"{key} exists")
+        return revision
 
-    def update(self, key: str, value: bytes, *, expected: int) -> int:
-        """See `Store`; a key created with a time to live no longer vanishes by itself."""
-        raw = key.encode()
-        return self._conditional(key, Operation(request_put=Put(raw, value)), expected)
+    def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
+        """See `Store`; `ttl_s` may be exceeded a little."""
+        return _written(key, expected, *self._put(key, value, expected or _NEVER, ttl_s))
 
     def delete(self, key: str, *, expected: int) -> int:
         """See `Store`."""
-        return self._conditional(key, Operation(request_delete_range=DeleteRange(key.encode())), expected)
+        operation = Operation(request_delete_range=DeleteRange(key.encode()))
+        return _written(key, expected, *self._write(key.encode(), operation, expected or _NEVER))
 
     def watch(self, prefix: str, *, after: int) -> AbstractContextManager[Iterator[Change | Progress]]:
         """See `Store`."""
@@ -161,13 +151,18 @@ class EtcdStore:
         with self._lock:
             self._private.discard(feed)
 
-    def _conditional(self, key: str, operation: Operation, expected: int) -> int:
-        revision, current = self._write(key.encode(), operation, expected or _NEVER)
-        if revision:
-            return revision
-        if current is None:
-            raise RevisionMismatch(f"{key} is gone", None)
-        raise RevisionMismatch(f"{key} is at revision {current.revision}, not {expected}", current)
+    def _put(self, key: str, value: bytes, expected: int, ttl_s: int) -> tuple[int, Entry | None]:
+        """A conditional put, under a lease where it has a time to live; as `_write`."""
+        raw = key.encode()
+        for _ in range(3):
+            lease = self._leases.get(ttl_s) if ttl_s > 0 else 0
+            try:
+                return self._write(raw, Operation(request_put=Put(raw, value, lease)), expected)
+            except EtcdError as error:
+                if error.code != _LEASE_NOT_FOUND:
+                    raise
+                self._leases.forget(ttl_s)
+        raise Lost(f"{key}: etcd lost the lease again and again")
 
     def _write(self, key: bytes, operation: Operation, expected: int) -> tuple[int, Entry | None]:
         """One transaction: the new revision, or 0 and what stands there instead.
@@ -182,6 +177,15 @@ class EtcdStore:
         if lost:
             raise Lost(f"{key.decode()}: etcd gave no answer in time; the write may have happened")
         return 0, outcome.current()
+
+
+def _written(key: str, expected: int, revision: int, current: Entry | None) -> int:
+    """The new revision; RevisionMismatch where there is none."""
+    if revision:
+        return revision
+    if current is None:
+        raise RevisionMismatch(f"{key} is gone", None)
+    raise RevisionMismatch(f"{key} is at revision {current.revision}, not {expected}", current)
 
 
 class _PrivateWatch:

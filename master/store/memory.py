@@ -80,12 +80,14 @@ class MemoryStore:
                 self._expiry_s[key] = (self._clock.monotonic_s() + ttl_s, self._revision)
             return self._revision
 
-    def update(self, key: str, value: bytes, *, expected: int) -> int:
-        """See `Store`; as with etcd, a key that is replaced no longer vanishes by itself."""
+    def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
+        """See `Store`."""
         with self._lock:
             self._open()
             self._require(key, expected)
             self._write(key, value)
+            if ttl_s > 0:
+                self._expiry_s[key] = (self._clock.monotonic_s() + ttl_s, self._revision)
             return self._revision
 
     def delete(self, key: str, *, expected: int) -> int:

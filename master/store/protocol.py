@@ -99,8 +99,11 @@ class Store(Protocol):
         """Write a key that must not exist; the new revision. Raises KeyExists. `ttl_s` > 0: it vanishes by itself."""
         ...
 
-    def update(self, key: str, value: bytes, *, expected: int) -> int:
-        """Replace a key that must stand at revision `expected`; the new revision. Raises RevisionMismatch."""
+    def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
+        """Replace a key that must stand at revision `expected`; the new revision. Raises RevisionMismatch.
+
+        The time to live begins anew: with `ttl_s` > 0 the key vanishes after it, with 0 never, whatever it had before.
+        """
         ...
 
     def delete(self, key: str, *, expected: int) -> int:

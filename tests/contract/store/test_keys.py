@@ -140,3 +140,16 @@ def test_keys_of_one_moment_may_share_their_end_but_not_their_fate(store: Store,
     store.create(f"{at}b", b"x", ttl_s=600)
     store.delete(f"{at}a", expected=first)
     assert [entry.key for entry in store.list(at).entries] == [f"{at}b"]
+
+
+def test_an_update_begins_the_time_to_live_anew_or_ends_it(store: Store, at: str) -> None:
+    clock = SystemClock()
+    kept = store.create(f"{at}kept", b"x", ttl_s=2)
+    store.update(f"{at}kept", b"y", expected=kept)
+    bound = store.create(f"{at}bound", b"x")
+    store.update(f"{at}bound", b"y", expected=bound, ttl_s=2)
+    wait_for(
+        lambda: store.get(f"{at}bound")[0] is None,
+        what="the key to vanish", deadline_s=15, clock=clock, every_s=0.05,
+    )  # fmt: skip
+    assert [entry.key for entry in store.list(at).entries] == [f"{at}kept"]
