@@ -14,6 +14,7 @@ from rich.text import Text
 from labctl.drills.model import Report, Verdict
 from labctl.drills.narrate import Moment, Narrator
 from labctl.drills.records import Entry, FaultBegan, NodeSeen, Probed, SliceSeen, Started
+from labctl.drills.report import HTML_NAME
 from labctl.drills.ui import Status, Ui
 
 _STYLES = {"fault": "bold red", "heal": "bold green", "node": "yellow", "endpoint": "cyan", "request": "magenta"}
@@ -180,3 +181,5 @@ def print_report(console: Console, report: Report) -> None:
         style = {"pass": "green", "fail": "red", "unknown": "yellow"}.get(finding.result.value, "dim")
         words = f"{escape(finding.title)}: {escape(finding.evidence)}"
         console.print(f"  {letter}  [{style}]{finding.result.value:<14}[/]  {words}")
+    if report.run_dir:
+        console.print(f"\n  the page: {escape(report.run_dir)}/{HTML_NAME}")
