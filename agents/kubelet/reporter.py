@@ -81,13 +81,14 @@ class Reporter:
 
     def register(self, stop: Stop) -> None:
         """Create the Node, or adopt the one that is there; tried until it works or `stop`."""
-        backoff = Backoff(0.1, 2.0)
+        backoff, level = Backoff(0.1, 2.0), logging.WARNING
         while not stop.is_set():
             try:
                 self._register()
                 return
             except ApiError as error:
-                _log.warning("the node is not registered: %s", error)
+                _log.log(level, "the node is not registered yet: %s", error)
+                level = logging.DEBUG  # told once
                 stop.wait_s(backoff.next_s())
 
     def start(self, stop: Stop) -> None:

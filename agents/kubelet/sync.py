@@ -222,6 +222,7 @@ class Sync:
     def _perform(self, uid: str, key: str, work: Callable[[], object]) -> None:
         """In the lane's thread: do it, and tell how it went."""
         failure, result = None, None
+        begun_s = self._clock.monotonic_s()
         try:
             result = work()
         except (NotFound, Conflict) as error:
@@ -232,6 +233,8 @@ class Sync:
         except Exception as error:
             failure = Failure("InternalError", repr(error), 1, self._clock.monotonic_s())
             _log.exception("%s crashed", key, extra={"kv": {"uid": uid}})
+        took_s = round(self._clock.monotonic_s() - begun_s, 3)
+        _log.debug("%s %s", key, "failed" if failure else "done", extra={"kv": {"uid": uid, "took_s": took_s}})
         written = result if isinstance(result, _Written) else None
         self._completions.append(_Completion(uid, key, failure, self._parts.observer.ask(), written))
         self.wake.ring()
