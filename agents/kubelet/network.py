@@ -37,6 +37,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     cni_dir: str = "/usr/lib/cni"
     network: str = "labctl"
     bridge: str = "cni0"
+    sysctl_dir: str = "/proc/sys"
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -144,10 +145,10 @@ class PodNetwork:
         """The kernel must route, and must show bridged frames to nftables, or answers of Services bypass their NAT."""
         if self._prepared:
             return
-        seen = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+        seen = Path(self.settings.sysctl_dir, "net/bridge/bridge-nf-call-iptables")
         if not seen.exists():
             self._shell.run(["modprobe", "br_netfilter"], timeout_s=_DEADLINE_S, check=False)
-        for knob in (seen, Path("/proc/sys/net/ipv4/ip_forward")):
+        for knob in (seen, Path(self.settings.sysctl_dir, "net/ipv4/ip_forward")):
             try:
                 if knob.read_text(encoding="ascii").strip() != "1":
                     knob.write_text("1", encoding="ascii")

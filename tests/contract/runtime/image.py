@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 _TOOLS = (
-    "sh",
-    "cat",
-    "echo",
-    "env",
-    "false",
-    "head",
-    "hostname",
-    "id",
-    "ip",
-    "kill",
-    "ls",
-    "nc",
-    "sleep",
-    "stat",
-    "touch",
+    *(
+        "sh",
+        "cat",
+        "echo",
+        "env",
+        "false",
+        "head",
+        "hostname",
+        "id",
+        "ip",
+        "kill",
+        "ls",
+        "nc",
+        "sleep",
+        "stat",
+        "touch",
+    ),
+    *("true", "wget", "httpd", "tail", "dd", "ps", "tr", "yes"),
 )
-_TOOLS += ("true", "wget", "httpd", "tail", "dd", "ps", "tr", "yes")
 
 
 def archive(path: Path, name: str, config: Mapping[str, Any]) -> Path:

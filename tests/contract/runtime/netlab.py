@@ -106,6 +106,15 @@ def talk(link: socket.socket) -> tuple[str, str]:
     return name, who
 
 
+def serve(netns: str, name: str, port: int) -> subprocess.Popen[str]:
+    """A server in a namespace, which listens already; the caller kills it."""
+    argv = ["ip", "netns", "exec", netns, "python3", "-c", _SERVER, name, str(port)]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    return server
+
+
 class LabNode(Place):
     """A node: its own address, a bridge for its pods, and the proxy's hands."""
 
@@ -141,11 +150,7 @@ class LabNode(Place):
         found.ip("address", "add", f"{self.address_of(self._pods)}/24", "dev", far)
         found.ip("link", "set", far, "up")
         found.ip("route", "add", "default", "via", self.gateway)
-        argv = ["ip", "netns", "exec", found.name, "python3", "-c", _SERVER, name, str(port)]
-        server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        self.servers.append(server)
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        self.servers.append(serve(found.name, name, port))
         return found
 
     def address_of(self, number: int) -> str:
@@ -174,14 +179,7 @@ class NetLab:
             node.ip("address", "add", f"{node.address}/24", "dev", "eth0")
             node.ip("link", "set", "eth0", "up")
         self.a1, self.a2, self.b1 = self.a.pod("a1"), self.a.pod("a2"), self.b.pod("b1")
-        outside = subprocess.Popen(
-            ["ip", "netns", "exec", self.client.name, "python3", "-c", _SERVER, "client", "9090"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.a.servers.append(outside)
-        assert outside.stdout is not None
-        assert outside.stdout.readline() == "ready\n"
+        self.a.servers.append(serve(self.client.name, "client", 9090))
         settled = lambda: "fe80" in self.a.ip("-6", "address", "show", "dev", "eth0")  # noqa: E731
         wait_for(settled, what="the links", deadline_s=10, clock=SystemClock(), every_s=0.05)
 

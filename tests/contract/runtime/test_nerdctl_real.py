@@ -9,6 +9,7 @@ import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.contract.runtime.conftest import World
 from tests.contract.runtime.node import SLEEPER, Node
 
 
-def output(world: World, *command: str, **more: object) -> str:
+def output(world: World, *command: str, **more: Any) -> str:
     """What a container that runs `command` writes to its log."""
     spec = world.spec(world.pod(), *command, **more)
     world.ended(world.runtime.start(spec))

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agents.kubelet.cgroups import Cgroups
-from agents.kubelet.runtime import ContainerStatus, PodRef
+from agents.kubelet.runtime import ContainerPhase, ContainerStatus, PodRef
 from agents.kubelet.stats import machine, summary
 from labctl.runtime.clock import FakeClock
 
 POD = PodRef("u1", "default", "web")
 
 
-def container(phase: str = "running") -> ContainerStatus:
+def container(phase: ContainerPhase = "running") -> ContainerStatus:
     return ContainerStatus(
-        id="c1",
-        pod=POD,
-        name="main",
-        attempt=0,
-        phase=phase,
-        image="i",
-        image_id="",
-        started_s=1_700_000_000.0,  # type: ignore[arg-type]
+        id="c1", pod=POD, name="main", attempt=0, phase=phase, image="i", image_id="", started_s=1_700_000_000.0
     )
 
 
@@ -68,16 +62,14 @@ def test_the_operating_system_is_named_as_it_names_itself(tmp_path: Path) -> Non
     assert (found.os_image, found.machine_id) == ("Debian GNU/Linux 13 (trixie)", "abc")
 
 
+def pods_of(groups: Cgroups) -> Any:
+    return summary(node="w1", containers=[container()], cgroups=groups, parent="/kubepods", clock=FakeClock())["pods"]
+
+
 def test_both_kinds_of_cgroups_give_the_same_summary(tmp_path: Path) -> None:
-    clock = FakeClock()
-    found = [
-        summary(node="w1", containers=[container()], cgroups=make(tmp_path / name), parent="/kubepods", clock=clock)[
-            "pods"
-        ]
-        for name, make in (("v1", v1), ("v2", v2))
-    ]
-    assert found[0] == found[1]
-    [pod] = found[0]  # type: ignore[misc]
+    found = pods_of(v1(tmp_path / "v1"))
+    assert found == pods_of(v2(tmp_path / "v2"))
+    [pod] = found
     assert pod["podRef"] == {"name": "web", "namespace": "default", "uid": "u1"}
     assert pod["containers"][0]["cpu"]["usageCoreNanoSeconds"] == 5000
     memory = pod["containers"][0]["memory"]

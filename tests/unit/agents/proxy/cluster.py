@@ -19,7 +19,7 @@ def service(name: str = "web", *, ip: str = "10.96.0.10", ports: Any = None, **s
     return msgspec.convert(document, Service)
 
 
-def endpoint(address: str, node: str = "a", **conditions: bool | None) -> dict[str, Any]:
+def endpoint(address: str, node: str = "a", /, **conditions: Any) -> dict[str, Any]:
     """An endpoint, ready unless said otherwise."""
     return {"addresses": [address], "nodeName": node, "conditions": {"ready": True, **conditions}}
 

@@ -51,5 +51,5 @@ def test_a_fault_is_told_with_file_and_field(tmp_path: Path, changes: dict[str, 
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.json: No such file"):
+    with pytest.raises(UsageError, match=r"none\.json: No such file"):
         load(str(tmp_path / "none.json"))
