@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -20,7 +19,8 @@ from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.vm.hostkeys import known_hosts
 from labctl.vm.provider import Progress, Site
 
-_CONNECT_S = 20
+_CONNECT_S = 30  # one TCP connection and key exchange
+_CONNECTED_S = 120  # until an emulated machine that shares a core with five others has a session open
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ def run(site: Site, playbooks: Path, inventory: Path, progress: Progress, *, dea
             for line in process.stdout or ():
                 reading.line(line)
             code = process.wait()
+        _hang_up(Path(scratch))
     if overran.is_set():
         raise DeadlineExceeded(
             f"provisioning did not finish within {deadline_s:g} s; {reading.at or 'nothing was reached'}",
@@ -67,39 +68,25 @@ def settings(site: Site, playbooks: Path, scratch: Path) -> dict[str, str]:
     """Ansible's settings, as environment variables; no ansible.cfg of the user's or of this folder has a say."""
     ssh = (
         f"-o UserKnownHostsFile={known_hosts(site.state_dir)} -o GlobalKnownHostsFile=/dev/null -o LogLevel=ERROR "
-        f"-o ConnectTimeout={_CONNECT_S} -o ServerAliveInterval=5 -o ServerAliveCountMax=6 -o IdentitiesOnly=yes"
+        f"-o ConnectTimeout={_CONNECT_S} -o ServerAliveInterval=10 -o ServerAliveCountMax=6 -o IdentitiesOnly=yes "
+        "-o StrictHostKeyChecking=yes -o BatchMode=yes -o ControlMaster=auto -o ControlPersist=60s"
     )
-    found = {
+    return {
         "ANSIBLE_CONFIG": str(scratch / "ansible.cfg"),
         "ANSIBLE_HOME": str(scratch),
         "ANSIBLE_LOCAL_TEMP": str(scratch),
-        "ANSIBLE_LIBRARY": str(playbooks / "library"),
+        "ANSIBLE_ACTION_PLUGINS": str(playbooks / "action_plugins"),
         "ANSIBLE_CALLBACK_PLUGINS": str(playbooks / "callback_plugins"),
         "ANSIBLE_STDOUT_CALLBACK": "labctl_lines",
         "ANSIBLE_STRATEGY": "free",
         "ANSIBLE_FORKS": str(len(site.topology.machines)),
         "ANSIBLE_PIPELINING": "true",
-        "ANSIBLE_SSH_ARGS": f"-C {ssh} -o ControlMaster=auto -o ControlPersist=60s",
+        "ANSIBLE_SSH_ARGS": ssh,
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(scratch),  # a socket's path is short
-        "ANSIBLE_TIMEOUT": str(_CONNECT_S),
+        "ANSIBLE_TIMEOUT": str(_CONNECTED_S),
         "ANSIBLE_DEPRECATION_WARNINGS": "false",
         "ANSIBLE_RETRY_FILES_ENABLED": "false",
         "PYTHONWARNINGS": "ignore",
-    }
-    return {**found, **_mitogen(ssh)}
-
-
-def _mitogen(ssh: str) -> dict[str, str]:
-    """One connection and one Python per machine for the whole run: a fifth of the time on emulated machines."""
-    package = importlib.util.find_spec("ansible_mitogen")
-    if package is None or package.origin is None:
-        return {}
-    plugins = Path(package.origin).parent / "plugins" / "strategy"
-    return {
-        "ANSIBLE_STRATEGY": "mitogen_free",
-        "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
-        "ANSIBLE_SSH_ARGS": f"-C {ssh}",
-        "MITOGEN_CPU_COUNT": "1",
     }
 
 
@@ -140,6 +127,14 @@ def _deadline(process: subprocess.Popen[str], seconds: float) -> Iterator[thread
         yield overran
     finally:
         timer.cancel()
+
+
+def _hang_up(sockets: Path) -> None:
+    """End the SSH connections that Ansible left open for a next task."""
+    for path in sockets.iterdir():
+        if path.is_socket():
+            argv = ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "unused"]
+            subprocess.run(argv, capture_output=True, timeout=10, check=False)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -60,7 +60,7 @@ def test_a_second_run_changes_nothing(lab: Provisioned) -> None:
 def test_a_file_that_was_tampered_with_is_put_right_and_nothing_else(lab: Provisioned) -> None:
     before = lab.run("worker1", "cat /etc/labctl/proxy.json")
     lab.run("worker1", "echo '{}' > /etc/labctl/proxy.json")
-    assert dict(apply(lab).changed) == {"master1": 0, "worker1": 1}
+    assert dict(apply(lab).changed) == {"master1": 0, "worker1": 2}  # the role, and the start
     assert lab.run("worker1", "cat /etc/labctl/proxy.json") == before
 
 

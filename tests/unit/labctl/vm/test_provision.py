@@ -91,19 +91,10 @@ def test_a_system_container_is_told_its_size_and_a_virtual_machine_measures_it(t
     assert (vm["cpus"], vm["memory_bytes"], vm["disk_bytes"]) == (0, 0, 0)
 
 
-def test_ansible_trusts_the_labs_own_host_keys_only(tmp_path: Path) -> None:
+def test_ansible_trusts_the_labs_own_host_keys_only_and_asks_nobody(tmp_path: Path) -> None:
     found = settings(site(tmp_path), ROOT / "playbooks", tmp_path)
-    assert f"UserKnownHostsFile={tmp_path}/ssh/known_hosts" in found["ANSIBLE_SSH_ARGS"]
-    assert "ANSIBLE_HOST_KEY_CHECKING" not in found
-    assert found["ANSIBLE_STRATEGY"] == "mitogen_free"
-
-
-def test_without_mitogen_ansible_runs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    found = settings(site(tmp_path), ROOT / "playbooks", tmp_path)
-    assert found["ANSIBLE_STRATEGY"] == "free"
-    assert "ControlMaster=auto" in found["ANSIBLE_SSH_ARGS"]
-    assert "ANSIBLE_STRATEGY_PLUGINS" not in found
+    for option in (f"UserKnownHostsFile={tmp_path}/ssh/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes"):
+        assert f"-o {option}" in found["ANSIBLE_SSH_ARGS"]
 
 
 def test_a_changed_playbook_or_certificate_asks_for_provisioning_again(tmp_path: Path) -> None:
