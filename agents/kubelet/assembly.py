@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
 from agents.kubelet import lease, node, stats, volumes
+from agents.kubelet.answers import Routes, Sources
 from agents.kubelet.config import Config
 from agents.kubelet.nerdctl import NerdctlRuntime
 from agents.kubelet.nerdctl_cli import Settings
 from agents.kubelet.network import NetworkSettings, PodNetwork
 from agents.kubelet.process import LOG_DIR, Kubelet, World
+from agents.kubelet.server import Server, Tls
 from labctl.kube.client import Client
-from labctl.runtime.clock import SystemClock
+from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import UsageError
+from labctl.runtime.loop import Stop
 from labctl.runtime.shell import LocalShell
+
+_EARLIER_STARTS_S = 60.0
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +47,21 @@ def load_places(path: str) -> Places:
         raise UsageError(f"{path}: {error}") from error
 
 
-def assemble(config: Config, places: Places) -> Kubelet:
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A kubelet and its HTTPS server (None where the configuration names no certificate)."""
+
+    kubelet: Kubelet
+    server: Server | None
+
+    def run(self, stop: Stop) -> None:
+        """Run both until `stop`."""
+        if self.server is not None:
+            self.server.start()
+        self.kubelet.run(stop)
+
+
+def assemble(config: Config, places: Places) -> Assembled:
     """The kubelet, not yet running. Its heartbeat has connections and a deadline of its own."""
     shell, clock = LocalShell(), SystemClock()
     client = Client.from_kubeconfig(config.kubeconfig, user_agent="kubelet")
@@ -55,12 +78,50 @@ def assemble(config: Config, places: Places) -> Kubelet:
         node_cpu_milli=room["cpu"],
         node_memory_bytes=room["memory"],
     )
+    runtime = NerdctlRuntime(shell, network, clock, places.runtime)
     world = World(
-        runtime=NerdctlRuntime(shell, network, clock, places.runtime),
+        runtime=runtime,
         volumes=volumes.NodeVolumes(client, shell, clock, place),
         measure=measure,
         clock=clock,
         use_pod_cidr=network.use,
         log_dir=places.log_dir,
+        before_listing=partial(await_earlier_starts, places.runtime.binary, places.runtime.namespace, clock),
     )
-    return Kubelet(config, client, heartbeat, world)
+    kubelet = Kubelet(config, client, heartbeat, world)
+    return Assembled(kubelet, _server(config, places, kubelet, runtime, clock))
+
+
+def await_earlier_starts(binary: str, namespace: str, clock: Clock) -> None:
+    """Wait until no `nerdctl run` of a kubelet that was killed is left: what it starts must be in our first listing."""
+    end_s = clock.monotonic_s() + _EARLIER_STARTS_S
+    while clock.monotonic_s() < end_s and any(_starts_containers(entry, binary, namespace) for entry in _processes()):
+        clock.sleep_s(0.1)
+
+
+def _processes() -> Iterator[list[str]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/cmdline", "rb") as file:
+                yield file.read().decode(errors="replace").split("\0")
+
+
+def _starts_containers(words: Sequence[str], binary: str, namespace: str) -> bool:
+    return words[0] == binary and namespace in words and "run" in words and "--detach" in words
+
+
+def _server(
+    config: Config, places: Places, kubelet: Kubelet, runtime: NerdctlRuntime, clock: Clock
+) -> Server | None:
+    if not config.tls_cert_file:
+        return None
+    summary = partial(stats.summary, node=config.node_name, cgroups=runtime.cgroups, clock=clock)
+    sources = Sources(
+        containers=runtime.containers,
+        pods=kubelet.raw_pods,
+        summary=lambda: summary(containers=runtime.containers(), parent=places.runtime.cgroup_parent),
+        healthy=lambda: kubelet.observer.error,
+        clock=clock,
+    )
+    tls = Tls(config.tls_cert_file, config.tls_key_file, config.client_ca_file)
+    return Server(Routes(sources), tls, port=config.port)

@@ -34,8 +34,11 @@ class Listing:
 class Observer:
     """Keeps the latest listing; `on_change` rings after each."""
 
-    def __init__(self, runtime: ContainerRuntime, *, on_change: Callable[[], None]) -> None:
-        self._runtime, self._on_change = runtime, on_change
+    def __init__(
+        self, runtime: ContainerRuntime, *, on_change: Callable[[], None], before: Callable[[], None] = lambda: None
+    ) -> None:
+        """`before` runs once, in the observer's thread, before its first listing."""
+        self._runtime, self._on_change, self._before = runtime, on_change, before
         self._lock = threading.Lock()
         self._begun = 0
         self._latest: Listing | None = None
@@ -92,6 +95,10 @@ class Observer:
 
     def _loop(self, stop: Stop) -> None:
         failed, stale = Backoff(0.2, 5.0), Backoff(_DEAD_BUT_LISTED_S, 1.0)
+        try:
+            self._before()
+        except (LabError, OSError) as error:
+            _log.warning("before the first listing: %s", error)
         while not stop.is_set():
             try:
                 self._drain()

@@ -60,6 +60,7 @@ class World:
     clock: Clock
     use_pod_cidr: Callable[[str], None] = lambda _: None
     log_dir: str = LOG_DIR
+    before_listing: Callable[[], None] = lambda: None  # e.g. wait for what an earlier kubelet left running
 
 
 class Kubelet:
@@ -83,7 +84,7 @@ class Kubelet:
             on_change=self.reporter.wake.ring,
             field_selector=f"metadata.name={config.node_name}",
         )
-        self.observer = Observer(world.runtime, on_change=self._ring)
+        self.observer = Observer(world.runtime, on_change=self._ring, before=world.before_listing)
         self.hands = Hands(self._tools(), self._machine())
         self.sync = Sync(self._parts())
 
@@ -107,6 +108,10 @@ class Kubelet:
         self._ring()
         loop.join(_PASS_S)
         self._lanes.shut_down()
+
+    def raw_pods(self) -> list[msgspec.Raw]:
+        """The pods of this node as the API server has them."""
+        return list(self._pods.snapshot().values())
 
     def _ring(self) -> None:
         self.sync.wake.ring()
