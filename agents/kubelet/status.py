@@ -118,11 +118,11 @@ def _container(pod: Pod, seen: Seen, container: Container, place: Place) -> Docu
         document["state"], last = prior.state, prior.last_state.get("terminated")  # its record is gone, its end stands
     elif waiting is not None:
         document["state"] = {"waiting": waiting}
-        last = _terminated(seen, entry) if entry is not None else _as_last(prior)
+        last = _terminated(seen, entry, prior) if entry is not None else _as_last(prior)
     else:
         assert entry is not None
-        document["state"] = _state(seen, entry)
-        last = _terminated(seen, entries[1]) if len(entries) > 1 else _kept_last(prior, entry)
+        document["state"] = _state(seen, entry, prior)
+        last = _terminated(seen, entries[1], prior) if len(entries) > 1 else _kept_last(prior, entry)
     document["lastState"] = {"terminated": last} if last else {}
     return document
 
@@ -159,14 +159,18 @@ def _failed_start(container: Container, failure: look.Failure, seen: Seen, timin
     return {"reason": failure.reason, "message": failure.message}
 
 
-def _state(seen: Seen, entry: ContainerStatus) -> Document:
+def _state(seen: Seen, entry: ContainerStatus, prior: PriorContainer) -> Document:
     if entry.phase == "running":
         started = _stamp(entry.started_s)
         return {"running": {"startedAt": started} if started else {}}
-    return {"terminated": _terminated(seen, entry)}
+    return {"terminated": _terminated(seen, entry, prior)}
 
 
-def _terminated(seen: Seen, dead: ContainerStatus) -> Document:
+def _terminated(seen: Seen, dead: ContainerStatus, prior: PriorContainer) -> Document:
+    """How it ended. What was told of that once stands: of a machine that lost power nobody knows the moment."""
+    for told in (prior.state.get("terminated"), prior.last_state.get("terminated")):
+        if isinstance(told, dict) and told.get("containerID") == _identity(dead):
+            return told
     reason = "OOMKilled" if dead.oom_killed else "Error" if dead.exit_code else "Completed"
     document: Document = {
         "exitCode": dead.exit_code,

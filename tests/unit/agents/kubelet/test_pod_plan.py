@@ -24,7 +24,7 @@ from agents.kubelet.plan import (
 from agents.kubelet.runtime import ContainerStatus, PodRef, Sandbox
 from agents.kubelet.seen import SANDBOX, SANDBOX_SLOT, STREAK, Failure, Rejection, Seen, Verdict, sandbox_label
 from agents.kubelet.status import Place, changes, render
-from agents.kubelet.views import Pod
+from agents.kubelet.views import Pod, PodStatus
 from labctl.kube.timing import FAST, KUBERNETES
 from tests.unit.agents.kubelet.world import container, pod
 
@@ -192,6 +192,15 @@ def test_rendering_what_was_rendered_changes_nothing() -> None:
     base = {key: value for key, value in first.items() if value is not None}
     later = Place("10.0.0.1", FAST, STAMP.replace(hour=13))
     assert changes(base, render(view(), seen, base, later)) == {}
+
+
+def test_what_was_told_of_an_end_stands() -> None:
+    here = Place("10.0.0.1", FAST, STAMP)
+    once = view(restartPolicy="Never")
+    base = render(once, replace(UP, containers=(one(phase="exited", exit_code=255),)), {}, here)
+    again = msgspec.structs.replace(once, status=msgspec.convert({k: v for k, v in base.items() if v}, PodStatus))
+    moved = replace(UP, containers=(one(phase="exited", exit_code=255, finished_s=999.0),))
+    assert render(again, moved, base, here)["containerStatuses"] == base["containerStatuses"]
 
 
 def test_fields_that_must_go_are_named() -> None:
