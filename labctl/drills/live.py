@@ -91,7 +91,7 @@ class Board(Lines):
     def status(self, status: Status) -> None:
         """See `Ui`."""
         if self.live is not None:
-            self.live.update(self._footer(status))
+            self.live.update(self.footer(status))
 
     def _count(self, probe: Probed) -> None:
         second = int(probe.intended_s)
@@ -104,7 +104,8 @@ class Board(Lines):
                 return
         self._seconds.append((second, int(probe.ok), int(not probe.ok)))
 
-    def _footer(self, status: Status) -> RenderableType:
+    def footer(self, status: Status) -> RenderableType:
+        """What stands below the lines."""
         rows = [Text.assemble(("─" * 20, "dim")), Text.assemble(("phase     ", "dim"), (status.phase, "bold"))]
         rows[1].append(f"   {self.since(status.now_s)}", "cyan")
         if self._nodes:

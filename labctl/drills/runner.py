@@ -81,7 +81,7 @@ def _conduct(session: Session, drill: Drill, target: Target, options: Options, u
         raise
     found = _report(session, drill, target, options)
     if undo.load(target.drills_dir) is not None:
-        ui.say("something of the drill could not be undone: run the drill's heal again when the lab answers")
+        ui.say("something of the drill could not be undone: the next drill on this lab tries again first")
     return found
 
 

@@ -84,7 +84,10 @@ def await_answers(
         if not wrong:
             return
         if now_s >= end_s:
-            raise NotSteady(f"the lab is not in a steady state: {wrong}")
+            raise NotSteady(
+                f"the lab is not in a steady state: {wrong}",
+                hint="the service must answer at its node port on every node: `labctl logs NODE proxy` may tell why",
+            )
         tick((wrong,))
 
 

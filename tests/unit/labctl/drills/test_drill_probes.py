@@ -132,3 +132,15 @@ def test_requests_take_turns_between_the_addresses(tmp_path: Path) -> None:
     probes = [record for _, record in recorder.history().of(Probed)]
     assert {one.number % 2 for one in probes if one.via == "127.0.0.1"} == {0}
     assert {one.ok for one in probes if one.via == "127.0.0.2"} == {False}
+
+
+def test_every_request_comes_from_a_source_port_of_its_own(tmp_path: Path) -> None:
+    ports: list[int] = []
+
+    def note(connection: socket.socket) -> None:
+        ports.append(connection.getpeername()[1])
+        connection.sendall(OK)
+
+    with server(note) as port:
+        probe(tmp_path, port, requests=50)
+    assert len(set(ports)) == len(ports) >= 50
