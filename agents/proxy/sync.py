@@ -46,9 +46,12 @@ class Network:
         before = self._connections
         if may_have_stale(before, wanted):
             try:
-                for flow in stale(self._kernel.flows(), before, wanted, node_ip=self._config.node_ip):
+                found = stale(self._kernel.flows(), before, wanted, node_ip=self._config.node_ip)
+                for flow in found:
                     self._kernel.forget(flow)
-                    _log.info("connection cut", extra={"kv": {"flow": flow}})
+                if found:
+                    ends = sorted({f"{flow.protocol}/{flow.answers_from}:{flow.answers_port}" for flow in found})
+                    _log.info("connections cut", extra={"kv": {"count": len(found), "to": ",".join(ends[:10])}})
             except OSError as error:
                 raise LabError(f"conntrack: {error}") from error
         self._connections = wanted

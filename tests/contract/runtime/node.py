@@ -16,9 +16,11 @@ from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.nerdctl import NerdctlRuntime
 from agents.kubelet.nerdctl_cli import Settings, base
 from agents.kubelet.network import NetworkSettings, PodNetwork
+from labctl import config
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import CommandError, LocalShell
+from labctl.vm import nerdctl
 from tests.contract.runtime.image import archive
 
 IMAGE = "lab.local/contract:1"
@@ -36,10 +38,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 
 def nerdctl_binary() -> str:
-    """Where nerdctl is; a test that lacks it fails."""
-    found = os.environ.get("LABCTL_NERDCTL") or shutil.which("nerdctl")
-    assert found, "nerdctl is needed: put it on PATH or name it in LABCTL_NERDCTL"
-    return found
+    """The nerdctl that nodes get: on PATH, in the cache, or fetched or built now; LabError where none can be had."""
+    return str(nerdctl.binary(config.settings().cache_dir, lambda _name, _text: None))
 
 
 class Node:
@@ -99,8 +99,8 @@ class Node:
         """Bring the test's images in."""
         cmd = {"Cmd": ["/bin/sh"]}
         entry = {"Entrypoint": ["/bin/echo", "entry"], "Cmd": ["command"], "StopSignal": "SIGUSR1"}
-        for name, config in ((IMAGE, cmd), (SLEEPER, entry)):
-            path = archive(self.folder / "image.tar", name, config)
+        for name, settings in ((IMAGE, cmd), (SLEEPER, entry)):
+            path = archive(self.folder / "image.tar", name, settings)
             self.shell.run([*base(self.settings), "load", "--input", str(path)])
 
     def runtime(self) -> NerdctlRuntime:
