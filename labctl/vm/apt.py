@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import LocalShell, Shell
+from labctl.vm.box.mirror import entries
 
 # QEMU before 8 crashes guests under emulation; libvirt goes with it. Debian 12 has newer ones in its backports.
 _BACKPORTED = {
@@ -46,7 +47,7 @@ def install(packages: Iterable[str], shell: Shell | None = None, root: Path = Pa
 
 def backports_source(root: Path, codename: str) -> str:
     """A deb822 source for the release's backports, at the mirror that the host itself uses."""
-    for mirror, suites, signed_by in _sources(root):
+    for mirror, suites, signed_by in entries(root):
         if codename in suites:
             lines = ["Types: deb", f"URIs: {mirror}", f"Suites: {codename}-backports", "Components: main"]
             if signed_by:
@@ -56,27 +57,7 @@ def backports_source(root: Path, codename: str) -> str:
 
 
 def _has_suite(root: Path, suite: str) -> bool:
-    return any(suite in suites for _, suites, _ in _sources(root))
-
-
-def _sources(root: Path) -> Iterable[tuple[str, list[str], str]]:
-    """(mirror, suites, keyring) of every source, deb822 files and classic lists alike."""
-    folder = root / "etc/apt/sources.list.d"
-    for path in sorted(folder.glob("*.sources")):
-        for stanza in path.read_text().split("\n\n"):
-            fields = _fields(stanza)
-            for mirror in fields.get("uris", "").split():
-                yield mirror, fields.get("suites", "").split(), fields.get("signed-by", "")
-    for path in [root / "etc/apt/sources.list", *sorted(folder.glob("*.list"))]:
-        for line in path.read_text().splitlines() if path.exists() else ():
-            words = [word for word in line.split() if not word.startswith("[") and not word.endswith("]")]
-            if len(words) >= 3 and words[0] == "deb":
-                yield words[1], [words[2]], ""
-
-
-def _fields(stanza: str) -> Mapping[str, str]:
-    pairs = (line.split(":", 1) for line in stanza.splitlines() if ":" in line and not line.startswith(("#", " ")))
-    return {key.strip().lower(): value.strip() for key, value in pairs}
+    return any(suite in suites for _, suites, _ in entries(root))
 
 
 def _os_release(root: Path) -> Mapping[str, str]:

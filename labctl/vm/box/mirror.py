@@ -16,7 +16,7 @@ def sources(suite: str, root: Path = Path("/")) -> list[str]:
     if not codename:
         return []
     found = []
-    for uri, suites in _entries(root):
+    for uri, suites, _ in entries(root):
         for ours, theirs in (
             (suite, codename),
             (f"{suite}-updates", f"{codename}-updates"),
@@ -36,8 +36,8 @@ def _codename(root: Path) -> str:
     return fields.get("VERSION_CODENAME", "") if fields.get("ID") == "debian" else ""
 
 
-def _entries(root: Path) -> Iterable[tuple[str, list[str]]]:
-    """(URI, suites) of every enabled binary source with component main, deb822 files and classic lists alike."""
+def entries(root: Path) -> Iterable[tuple[str, list[str], str]]:
+    """(URI, suites, keyring or "") of each enabled binary source with component main, deb822 and classic alike."""
     folder = root / "etc/apt/sources.list.d"
     for path in sorted(folder.glob("*.sources")):
         for stanza in path.read_text().split("\n\n"):
@@ -45,12 +45,12 @@ def _entries(root: Path) -> Iterable[tuple[str, list[str]]]:
             wanted = "deb" in fields.get("types", "").split() and "main" in fields.get("components", "").split()
             if wanted and fields.get("enabled", "yes").lower() != "no":
                 for uri in fields.get("uris", "").split():
-                    yield uri, fields.get("suites", "").split()
+                    yield uri, fields.get("suites", "").split(), fields.get("signed-by", "")
     for path in [root / "etc/apt/sources.list", *sorted(folder.glob("*.list"))]:
         for line in path.read_text().splitlines() if path.exists() else ():
             words = _without_options(line).split()
             if words[:1] == ["deb"] and "main" in words[3:]:
-                yield words[1], [words[2]]
+                yield words[1], [words[2]], ""
 
 
 def _without_options(line: str) -> str:
