@@ -261,7 +261,8 @@ class Client:
         if isinstance(failure, ApiError):
             raise failure
         path = target.partition("?")[0]
-        raise Unavailable(f"{method} {path}: the API server does not answer: {failure}") from failure
+        words = str(failure).rpartition(">: ")[2]  # without the connection's address in memory
+        raise Unavailable(f"{method} {path}: the API server does not answer: {words}") from failure
 
     def _rotate(self, server: str) -> None:
         """Try the others first next time. Lists are replaced, never changed, so threads need no lock here."""
