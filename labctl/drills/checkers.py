@@ -15,7 +15,7 @@ import msgspec
 from labctl.drills.contract import Bound
 from labctl.drills.history import History
 from labctl.drills.inspection import differences, unasked
-from labctl.drills.measures import Measures, condemned, ended_s
+from labctl.drills.measures import Measures, condemned, ended_s, load
 from labctl.drills.records import (
     LISTED,
     Counted,
@@ -124,7 +124,7 @@ def error_window(case: Case) -> Said:
     if bound is None or bound.upper_s is None:
         return Result.NOT_APPLICABLE, f"{words}; this drill sets no bound"
     if window_s > bound.upper_s:
-        errors = sorted({probe.error for _, probe in case.history.of(Probed) if not probe.ok})
+        errors = sorted({probe.error for probe in load(case.history) if not probe.ok})
         return Result.FAIL, f"{words}; the contract allows {bound.upper_s:.2f} s ({_some(errors)})"
     last_s = max(ended_s(probe) for _, probe in case.history.of(Probed))
     healed = case.history.last(HealEnded)

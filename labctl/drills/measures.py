@@ -60,7 +60,7 @@ def zero_s(history: History) -> float | None:
 def measure(history: History, scene: Scene) -> Measures:
     """All of it."""
     zero = zero_s(history)
-    probes = [probe for _, probe in history.of(Probed)]
+    probes = load(history)
     counts = Measures(
         requests_sent=len(probes),
         requests_failed=sum(not probe.ok for probe in probes),
@@ -86,6 +86,13 @@ def measure(history: History, scene: Scene) -> Measures:
         fault_took_s=_since(ended[0] if ended else None, zero),
         ready_again_s=_ready_again(history, scene, heal_s),
     )
+
+
+def load(history: History) -> list[Probed]:
+    """The requests that count: those that ended after the fault. What failed while a lab became steady does not."""
+    zero = zero_s(history)
+    probes = [probe for _, probe in history.of(Probed)]
+    return probes if zero is None else [probe for probe in probes if ended_s(probe) >= zero]
 
 
 def error_window_s(probes: list[Probed]) -> float:
@@ -226,7 +233,7 @@ def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
             full_s = at_s
     if full_s is None:
         return None
-    probes = [probe for _, probe in history.of(Probed)]
+    probes = load(history)
     again_s = max([full_s, *(ended_s(probe) for probe in probes if not probe.ok)])
     return again_s if any(probe.ok and probe.intended_s >= again_s for probe in probes) else None
 

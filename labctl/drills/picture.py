@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labctl.drills.history import History
-from labctl.drills.measures import slices_over_time, zero_s
+from labctl.drills.measures import load, slices_over_time, zero_s
 from labctl.drills.model import Judged, Report
 from labctl.drills.records import (
     FaultBegan,
@@ -96,7 +96,7 @@ def picture(history: History, scene: Scene, report: Report) -> Picture:
         buckets=buckets(probes, origin, from_s, to_s),
         contract=report.contract,
         heal_s=None if heal is None else heal[0] - origin,
-        failures_from_s=min((probe.intended_s - origin for probe in probes if not probe.ok), default=None),
+        failures_from_s=min((probe.intended_s - origin for probe in load(history) if not probe.ok), default=None),
     )
 
 

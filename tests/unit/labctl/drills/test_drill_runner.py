@@ -313,6 +313,13 @@ def test_no_fault_is_injected_where_the_undo_cannot_be_written(lab: FakeLab, mon
     assert "off worker1" not in lab.power_calls
 
 
+def test_no_fault_is_injected_without_a_dead_man(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.drills.deadman.sys.executable", "/bin/false")
+    with pytest.raises(LabError, match="did not start"):
+        run(DRILL, lab, QUICK)
+    assert lab.power_calls == []
+
+
 def test_a_full_disk_is_no_pass_and_the_lab_is_healed(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
 

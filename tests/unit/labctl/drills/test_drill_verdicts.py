@@ -159,6 +159,13 @@ def test_requests_that_fail_after_the_heal_are_not_forgiven() -> None:
     assert {"C", "serving_again_s"} <= failed(report)
 
 
+def test_requests_that_failed_while_the_lab_became_steady_do_not_count() -> None:
+    early = Probed(number=9_999, intended_s=ZERO - 30.0, latency_s=0.1, via="10.0.0.21", ok=False, error="ECONNREFUSED")
+    report = verdict(Tale(more=[(-29.9, early)]))
+    assert report.verdict is Verdict.PASS
+    assert report.measures == verdict(Tale()).measures
+
+
 def test_no_request_at_all_is_no_evidence() -> None:
     report = verdict(Tale(without=(Probed,)))
     assert report.invariants["C"].result is Result.UNKNOWN
