@@ -176,26 +176,34 @@ def test_a_fault_that_does_not_take_is_not_injected(tmp_path: Path, monkeypatch:
     lab.close()
 
 
-def test_a_heal_that_fails_is_said_and_stays_pending_until_it_works(tmp_path: Path) -> None:
+def test_a_heal_that_fails_is_said_and_stays_pending_until_the_next_drill_heals(tmp_path: Path) -> None:
     lab = broken(tmp_path, "no-boot")
-    report = run(DRILL, lab, quick(converge_deadline_s=0.5))
+    report = run(DRILL, lab, quick(converge_deadline_s=0.3, heal_deadline_s=0.3))
     assert report.verdict is Verdict.NOT_HEALED
     assert "the hypervisor refuses" in report.reasons[0]
     assert undo.load(lab.drills_dir) is not None
-    lab.faults.clear()
-    assert heal(lab).ok
-    assert healed(lab)
-    lab.close()
-
-
-def test_what_an_earlier_drill_left_is_healed_before_the_next(tmp_path: Path) -> None:
-    lab = broken(tmp_path, "no-boot")
-    run(DRILL, lab, quick(converge_deadline_s=0.5))
     lab.faults.clear()
     ui = At("never", None)
     assert run(DRILL, lab, QUICK, ui).verdict is Verdict.PASS
     assert any("left something behind" in text for text in ui.said)
     lab.close()
+
+
+def test_what_a_drill_left_can_be_healed_by_itself_and_twice(lab: FakeLab) -> None:
+    left = undo.Pending(
+        drill=DRILL.name,
+        run_dir=str(lab.drills_dir / "gone"),
+        runner_pid=1,
+        reopen=lab.reopen,
+        heal_by_s=0.0,
+        heals=(undo.PowerOn(node="worker1"),),
+        cleanups=(undo.DeleteObject(plural="configmaps", group="", namespace="default", name="nothing"),),
+    )
+    lab._set_power("worker1", "off")
+    undo.save(lab.drills_dir, left)
+    assert heal(lab).ok
+    assert healed(lab)
+    assert heal(lab).sentences == ()
 
 
 def test_a_stale_endpoint_is_a_violation(tmp_path: Path) -> None:
