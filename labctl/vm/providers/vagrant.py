@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +21,16 @@ from labctl.vm.parallel import each
 from labctl.vm.provider import Link, Power, Problem, Progress, Site
 from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine
-from labctl.vm.vagrant import host, kvm, network
+from labctl.vm.vagrant import domains, host, kvm, network
 from labctl.vm.vagrant.pool import Pool
 from labctl.vm.vagrant.runner import Runner
-from labctl.vm.vagrant.site import BOOT_S, console, domain, dotfile, facts, owner, prefix
+from labctl.vm.vagrant.site import BOOT_S, console, domain, dotfile, facts, prefix
 from labctl.vm.vagrant.snapshots import Snapshots
 
 _MAKE_S = 900.0
 _REMOVE_S = 180.0
 _HALT_S = 60.0
 _ORDER_S = 15.0
-_QEMU_LOGS = Path("/var/log/libvirt/qemu")
 _LIVE = (Power.RUNNING, Power.SUSPENDED)
 
 
@@ -95,8 +95,8 @@ class VagrantProvider:
         if self._nothing_was_made(site):
             return
         self._libvirt.start(self._clock)
-        owned = self._owned(site)
-        each(owned, self._remove)
+        owned = domains.owned(self._libvirt, site)
+        each(owned, lambda name: domains.remove(self._libvirt, name))
         for name in owned:
             progress(name.removeprefix(prefix(site.topology.lab)), "destroyed")
         if dotfile(site).exists():
@@ -111,15 +111,10 @@ class VagrantProvider:
 
     def power(self, site: Site) -> dict[str, Power]:
         """See `Provider`."""
-        names = [machine.name for machine in site.topology.machines]
         if self._nothing_was_made(site):
-            return dict.fromkeys(names, Power.ABSENT)
+            return {machine.name: Power.ABSENT for machine in site.topology.machines}
         self._libvirt.start(self._clock)
-        found = self._libvirt.domains(prefix(site.topology.lab))
-        return {
-            machine.name: self._told(site, machine, found.get(domain(site.topology.lab, machine.name), Power.ABSENT))
-            for machine in site.topology.machines
-        }
+        return domains.states(self._libvirt, site)
 
     def power_off(self, site: Site, name: str) -> None:
         """See `Provider`."""
@@ -189,15 +184,14 @@ class VagrantProvider:
         image_file = Path(site.topology.box) if site.topology.box else box.box(site.cache_dir, progress)
         pool = Pool(self._libvirt, site.cache_dir)
         image = pool.add(image_file)
-        box_dir = image_file.parent if not site.topology.box else box.box(site.cache_dir, progress).parent
-        hypervisor = kvm.hypervisor(site.cache_dir, box_dir, self._clock)
+        hypervisor = kvm.hypervisor(site.cache_dir, image, self._clock)
         for problem in () if hypervisor.kvm else host.too_old(self._shell):
             raise LabError(problem.what, hint=problem.mend)
         progress("", hypervisor.why)
         content = msgspec.json.format(msgspec.json.encode(facts(site, image, hypervisor)), indent=2)
         write_atomically(site.state_dir / "vagrant.json", content)
         for machine in machines:  # what an interrupted `up` left half made
-            self._remove(domain(site.topology.lab, machine.name))
+            domains.remove(self._libvirt, domain(site.topology.lab, machine.name))
             shutil.rmtree(dotfile(site) / "machines" / machine.name, ignore_errors=True)
             console(site, machine.name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Runner(site, settings().project_root, _MAKE_S).make([machine.name for machine in machines], progress)
@@ -216,36 +210,21 @@ class VagrantProvider:
             with ssh.connect(site, machine, deadline_s=_ORDER_S, clock=self._clock) as connection:
                 connection.run("systemctl --no-block poweroff", timeout_s=_ORDER_S, check=False)
             wait_for(
-                lambda: self.power(site)[machine.name] is Power.OFF,
+                lambda: domains.states(self._libvirt, site)[machine.name] is Power.OFF,
                 what=f"{machine.name} to shut down",
                 deadline_s=_HALT_S,
                 clock=self._clock,
             )
         self.power_off(site, machine.name)
 
-    def _remove(self, name: str) -> None:
-        """Remove a domain with its disk; no error where either is missing."""
-        if name in self._libvirt.domains(name):
-            self._libvirt.virsh("destroy", name, check=False)
-            self._libvirt.virsh("undefine", name, "--snapshots-metadata", "--managed-save", "--nvram")
-        (_QEMU_LOGS / f"{name}.log").unlink(missing_ok=True)
-        for line in self._libvirt.virsh("pool-list").stdout.splitlines():
-            pool = line.split()[0] if line.split() else ""
-            if pool.startswith("labctl"):
-                self._libvirt.virsh("vol-delete", f"{name}.img", "--pool", pool, check=False)
-
-    def _owned(self, site: Site) -> list[str]:
-        """The domains of this very lab, those that its topology no longer knows included."""
-        network.check_owner(self._libvirt, site)
-        names = self._libvirt.domains(prefix(site.topology.lab))
-        mark = owner(site)
-        return [name for name in names if (self._libvirt.xml(name).findtext("description") or mark) == mark]
-
     def _wait_for_ssh(self, site: Site, machine: Machine, progress: Progress) -> None:
+        tries = itertools.count(1)
+
         def up() -> bool:
             if ssh.answers(machine.address):
                 return True
-            if self.power(site)[machine.name] not in _LIVE:
+            # Asked now and then: an emulated machine needs the CPU more than we do.
+            if next(tries) % 20 == 0 and domains.states(self._libvirt, site)[machine.name] not in _LIVE:
                 raise LabError(f"{machine.name} went off while it started", hint=self._look_at(site, machine))
             return False
 
@@ -260,14 +239,6 @@ class VagrantProvider:
 
     def _look_at(self, site: Site, machine: Machine) -> str:
         return f"its console is in {console(site, machine.name)}"
-
-    def _told(self, site: Site, machine: Machine, state: Power) -> Power:
-        """What an interrupted Vagrant left, a domain without its network device, was never made."""
-        if state is not Power.OFF:
-            return state
-        description = self._libvirt.xml(domain(site.topology.lab, machine.name))
-        macs = {mac.get("address") for mac in description.iterfind("devices/interface/mac")}
-        return Power.OFF if machine.mac in macs else Power.ABSENT
 
     def _remember_host_keys(self, site: Site, machines: Sequence[Machine], made: Sequence[Machine]) -> None:
         known = hostkeys.known_hosts(site.state_dir)

@@ -16,9 +16,8 @@ from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import CommandError, Shell
-from labctl.vm.box.disk import INITRD, KERNEL
 from labctl.vm.state import write_atomically
-from labctl.vm.vagrant.site import Hypervisor
+from labctl.vm.vagrant.site import Hypervisor, Image
 
 QEMU = "qemu-system-x86_64"
 OLDEST_QEMU = 8  # 7.2 crashes guests under emulation
@@ -30,7 +29,7 @@ _FAILURE = b"KVM internal error"
 
 class _Verdict(msgspec.Struct, frozen=True):
     boot_id: str
-    kernel: str  # the folder of the box it was tried with
+    image: str  # the key of the box it was tried with
     kvm: bool
     why: str
 
@@ -45,14 +44,14 @@ def qemu_major(shell: Shell) -> int:
     return int(found[1]) if found else 0
 
 
-def hypervisor(cache_dir: Path, box_dir: Path, clock: Clock, device: Path = Path("/dev/kvm")) -> Hypervisor:
+def hypervisor(cache_dir: Path, image: Image, clock: Clock, device: Path = Path("/dev/kvm")) -> Hypervisor:
     """KVM where the box's kernel boots under it, else QEMU emulation, and why."""
     if why_not := _no_device(device):
         return _emulation(why_not)
     known = remembered(cache_dir)
-    if known is None or known.kernel != str(box_dir):
-        kvm, why = _try(box_dir, clock)
-        known = _Verdict(_boot_id(), str(box_dir), kvm, why)
+    if known is None or known.image != image.key:
+        kvm, why = _try(image, clock)
+        known = _Verdict(_boot_id(), image.key, kvm, why)
         write_atomically(_record(cache_dir), msgspec.json.encode(known), mode=0o644)
     return Hypervisor(True, "libvirt with KVM") if known.kvm else _emulation(known.why)
 
@@ -108,11 +107,11 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _try(box_dir: Path, clock: Clock) -> tuple[bool, str]:
+def _try(image: Image, clock: Clock) -> tuple[bool, str]:
     """Boot the kernel up to its first process under KVM; (worked, why not)."""
     argv = [QEMU, "-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-nographic", "-no-reboot"]
-    argv += ["-serial", "stdio", "-kernel", str(box_dir / KERNEL), "-initrd", str(box_dir / INITRD)]
-    argv += ["-append", "console=ttyS0 panic=-1 labctl.probe"]
+    argv += ["-serial", "stdio", "-kernel", str(image.file("vmlinuz"))]
+    argv += ["-initrd", str(image.file("initrd")), "-append", "console=ttyS0 panic=-1 labctl.probe"]
     heard = bytearray()
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None

@@ -446,7 +446,7 @@ def install(folder: Path, script: str) -> None:
 
 def judge(tmp_path: Path, device: Path) -> Hypervisor:
     (tmp_path / "cache").mkdir(exist_ok=True)
-    return kvm.hypervisor(tmp_path / "cache", tmp_path / "box", SystemClock(), device)
+    return kvm.hypervisor(tmp_path / "cache", IMAGE, SystemClock(), device)
 
 
 def test_kvm_is_used_where_a_kernel_boots_under_it_and_that_is_tried_once(tmp_path: Path, fake_qemu: Path) -> None:
@@ -480,7 +480,7 @@ def test_without_the_device_nothing_is_tried(tmp_path: Path, fake_qemu: Path) ->
 
 
 def test_a_verdict_of_an_earlier_boot_is_not_believed(tmp_path: Path) -> None:
-    record = {"boot_id": "another", "kernel": "/box", "kvm": True, "why": ""}
+    record = {"boot_id": "another", "image": "x", "kvm": True, "why": ""}
     (tmp_path / "kvm.json").write_bytes(msgspec.json.encode(record))
     assert kvm.remembered(tmp_path) is None
 
