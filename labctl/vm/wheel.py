@@ -26,6 +26,7 @@ _NODE_VERSION, _NODE_PYTHON = (
     "Python 3.13.",
     "python3.13",
 )  # Debian 13's; other versions on a node compile for themselves, in memory
+_KEPT = 8  # archives of this many versions of the sources stay in the cache
 _FORMAT = b"1"  # of this archive; raise it when what is packed changes
 
 
@@ -75,6 +76,9 @@ def build(project_root: Path, cache_dir: Path, shell: Shell, rootfs: Path | None
         fresh = Path(scratch) / name
         _zip(tree, fresh)
         fresh.replace(archive)
+    by_age = sorted(archive.parent.glob("labctl-*.zip"), key=lambda path: path.stat().st_mtime)
+    for old in by_age[:-_KEPT]:
+        old.unlink(missing_ok=True)
     return archive
 
 

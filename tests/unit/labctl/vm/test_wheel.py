@@ -63,6 +63,15 @@ def test_a_changed_or_a_new_source_makes_another_archive(project: Path, tmp_path
     assert wheel.fingerprint(project) in prints
 
 
+def test_only_the_latest_archives_stay_in_the_cache(project: Path, tmp_path: Path) -> None:
+    for number in range(10):
+        (project / "master/__init__.py").write_text(f"x = {number}\n")
+        newest = wheel.build(project, tmp_path / "cache", LocalShell())
+    kept = list((tmp_path / "cache/app").glob("*.zip"))
+    assert len(kept) == 8
+    assert newest in kept
+
+
 def test_byte_code_goes_in_where_the_nodes_python_is_here(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
