@@ -173,7 +173,10 @@ class Lab:
         told: set[str] = set()
 
         def all_ready() -> bool:
-            ready = {name for name, status in self._node_conditions().items() if status == "True"}
+            try:
+                ready = {name for name, status in self._node_conditions().items() if status == "True"}
+            except ApiError:  # a control plane that has just started may falter; the deadline stands
+                return False
             for name in sorted(ready - told):
                 event(name, "Ready")
             told.update(ready)
