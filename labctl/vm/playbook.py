@@ -92,9 +92,9 @@ def settings(site: Site, playbooks: Path, scratch: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _process(argv: list[str], environment: Mapping[str, str], errors: IO[str]) -> Iterator[subprocess.Popen[str]]:
-    """The program, in a process group of its own that ends with this context."""
+    """The program, in a process group of its own that ends with this context, and with us if we are killed."""
     process = subprocess.Popen(
-        argv,
+        ["setpriv", "--pdeathsig", "KILL", "--", *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
