@@ -110,9 +110,7 @@ def _starts_containers(words: Sequence[str], binary: str, namespace: str) -> boo
     return words[0] == binary and namespace in words and "run" in words and "--detach" in words
 
 
-def _server(
-    config: Config, places: Places, kubelet: Kubelet, runtime: NerdctlRuntime, clock: Clock
-) -> Server | None:
+def _server(config: Config, places: Places, kubelet: Kubelet, runtime: NerdctlRuntime, clock: Clock) -> Server | None:
     if not config.tls_cert_file:
         return None
     summary = partial(stats.summary, node=config.node_name, cgroups=runtime.cgroups, clock=clock)

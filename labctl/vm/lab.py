@@ -15,14 +15,12 @@ import psutil
 
 from labctl.config import LabConfig, Settings
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError
-from labctl.kube.resources import NODES
 from labctl.kube.timing import PROFILES, Profile
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import pki, providers, provision, ssh
+from labctl.vm import health, pki, providers, provision, ssh
 from labctl.vm.layout import lay_out
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
@@ -142,7 +140,7 @@ class Lab:
                 with reporter.phase("provisioning"):
                     provision.run(self.site, self.settings.project_root, reporter.event)
                 self.state.mark("provision", fingerprint)
-            self._wait_ready(reporter)
+            self._wait_ready(reporter, fresh=before != self.provider.power(self.site))
 
     def halt(self, reporter: Reporter) -> None:
         """Shut every machine down in order; disks and addresses stay."""
@@ -156,31 +154,32 @@ class Lab:
                 self.provider.destroy(self.site, reporter.event)
             self.state.forget()
 
-    def _wait_ready(self, reporter: Reporter) -> None:
+    def _wait_ready(self, reporter: Reporter, *, fresh: bool) -> None:
         patience = min(_PATIENCE, max(1.0, self.provider.slowness()))
         with reporter.phase("control plane", until_s=_API_S * patience):
             self.wait_api(_API_S * patience)
         with reporter.phase("nodes Ready", until_s=_NODES_S * patience):
-            self.wait_nodes(reporter.event, _NODES_S * patience)
+            self.wait_nodes(reporter.event, _NODES_S * patience, fresh=fresh)
 
     def wait_api(self, deadline_s: float) -> None:
         """Wait until the API server says it is ready."""
         with _hint(f"`labctl logs {self.topology.masters[0].name} apiserver` says why; `labctl up` tries again"):
-            wait_for(self._api_ready, what="the API server to be ready", deadline_s=deadline_s, clock=self.clock)
+            wait_for(
+                lambda: health.api_ready(self.client),
+                what="the API server to be ready",
+                deadline_s=deadline_s,
+                clock=self.clock,
+            )
 
-    def wait_nodes(self, event: Callable[[str, str], None], deadline_s: float) -> None:
-        """Wait until every worker's Node is Ready."""
-        told: set[str] = set()
+    def wait_nodes(self, event: Callable[[str, str], None], deadline_s: float, *, fresh: bool) -> None:
+        """Wait until every worker's Node is Ready; with `fresh`, by a heartbeat of the machine as it runs now."""
+        arrivals, told = health.Arrivals(self.client, fresh=fresh), set[str]()
 
         def all_ready() -> bool:
-            try:
-                ready = {name for name, status in self._node_conditions().items() if status == "True"}
-            except ApiError:  # a control plane that has just started may falter; the deadline stands
-                return False
-            for name in sorted(ready - told):
+            for name in sorted(arrivals.look() - told):
                 event(name, "Ready")
-            told.update(ready)
-            return all(worker.name in ready for worker in self.topology.workers)
+                told.add(name)
+            return told >= {worker.name for worker in self.topology.workers}
 
         with _hint("`labctl status` shows which is not; `labctl logs NODE kubelet` says why; `labctl up` tries again"):
             wait_for(all_ready, what="all workers to be Ready", deadline_s=deadline_s, clock=self.clock)
@@ -200,7 +199,7 @@ class Lab:
         with self.state.locked("snapshot restore"):
             with reporter.phase(f"restore {snapshot}"):
                 self.provider.snapshot_restore(self.site, snapshot)
-            self._wait_ready(reporter)
+            self._wait_ready(reporter, fresh=True)
 
     def snapshot_list(self) -> Sequence[str]:
         """The snapshots' names, oldest first."""
@@ -231,7 +230,7 @@ class Lab:
         conditions: Mapping[str, str] = {}
         api = "ok"
         try:
-            conditions = self._node_conditions()
+            conditions = health.ready_conditions(self.client)
         except LabError as error:
             api = str(error)
         return LabStatus(
@@ -261,19 +260,6 @@ class Lab:
             if power.get(machine.name) in _POWERED and role in ("", machine.role)
         ]
 
-    def _api_ready(self) -> bool:
-        try:
-            return self.client.request("GET", "/readyz", timeout_s=3.0) == b"ok"
-        except ApiError:
-            return False
-
-    def _node_conditions(self) -> dict[str, str]:
-        found = {}
-        for raw in self.client.list(NODES).items:
-            node = msgspec.json.decode(raw, type=_Node)
-            found[node.metadata.name] = next((c.status for c in node.status.conditions if c.type == "Ready"), "")
-        return found
-
     def _check_host(self) -> None:
         for problem in self.provider.problems():
             raise LabError(problem.what, hint=f"{problem.mend}; `labctl doctor` shows everything at once")
@@ -292,24 +278,6 @@ class Lab:
         digest = hashlib.sha256(provision.fingerprint(self.site, self.settings.project_root).encode())
         digest.update(msgspec.json.encode(self.topology))
         return digest.hexdigest()
-
-
-class _Condition(msgspec.Struct, frozen=True):
-    type: str
-    status: str
-
-
-class _Status(msgspec.Struct, frozen=True):
-    conditions: tuple[_Condition, ...] = ()
-
-
-class _Meta(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _Node(msgspec.Struct, frozen=True):
-    metadata: _Meta
-    status: _Status = _Status()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def find() -> Path:
     return Path(found.origin).parent / _PACKAGED
 
 
+@functools.cache
 def load() -> Schemas:
-    """The definitions of Kubernetes 1.37."""
+    """The definitions of Kubernetes 1.37; read once a process."""
     return Schemas(find())

@@ -142,6 +142,7 @@ class Application(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        schemas.load()  # before the port is bound: nobody waits on it, and the worker shares the memory
         super().__init__()
 
     def load_config(self) -> None:
