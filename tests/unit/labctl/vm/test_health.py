@@ -17,6 +17,7 @@ class Api:
     def list(self, resource: Resource, namespace: str = "") -> RawList:
         if self.away:
             raise Unavailable("away")
+        found: list[dict[str, object]]
         if resource is LEASES:
             found = [{"metadata": {"name": name}, "spec": {"renewTime": at}} for name, at in self.beats.items()]
         else:
