@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import LocalShell
 from labctl.vm import pki, ssh
 from labctl.vm.provider import Provider, Site
 from labctl.vm.providers.fake import FakeProvider
+from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine, Role, Topology, address_of, bridge_of, mac_of
 
 T = TypeVar("T")
@@ -54,6 +57,8 @@ class World:
             state_dir=state_dir,
             ssh_public_key=pki.ensure_ssh_key(state_dir),
         )
+        # The Vagrantfile reads it; a lab's own `up` writes it before it asks for machines.
+        write_atomically(state_dir / "topology.json", msgspec.json.encode(self.site.topology))
         self.machines = tuple(machine.name for machine in self.site.topology.machines)
         self.told: list[tuple[str, str]] = []
 
