@@ -151,8 +151,6 @@ def test_what_needs_a_running_machine_says_that_it_is_off(world: World) -> None:
     world.provider.power_off(world.site, "worker1")
     with pytest.raises(LabError, match="worker1"):
         world.provider.suspend(world.site, "worker1")
-    with pytest.raises(LabError, match="worker1"):
-        world.provider.set_link(world.site, "worker1", Link.DOWN)
 
 
 def test_destroy_leaves_nothing_whatever_state_the_machines_are_in(world: World) -> None:
