@@ -350,7 +350,7 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.unit.labctl.drills.drill_fakes import FakeLab
-from tests.unit.labctl.drills.test_drill_runner import At, QUICK, DRILL, run
+from tests.e2e.drills.test_drill_runner import At, QUICK, DRILL, run
 from labctl.drills.records import PhaseBegan
 
 class Loud(At):
