@@ -208,6 +208,8 @@ def _write(path, content, mode=0o644, uid=-1, gid=-1):
         file.write(content)
         os.fchown(file.fileno(), uid, gid)
         os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut right after provisioning must not leave an empty file
     os.replace(temporary, path)
 
 

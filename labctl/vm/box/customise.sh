@@ -49,10 +49,13 @@ sshd() { # keys only; a machine makes its own host key when it first starts
 	# One key of the cheap kind: the stock unit also makes an RSA key, which takes ten seconds under emulation.
 	[Unit]
 	ConditionFirstBoot=
-	ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+	ConditionFileNotEmpty=!/etc/ssh/ssh_host_ed25519_key
 	[Service]
 	ExecStart=
+	ExecStart=rm -f /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ed25519_key.pub
 	ExecStart=ssh-keygen -q -t ed25519 -N "" -C "" -f /etc/ssh/ssh_host_ed25519_key
+	# On disk before sshd shows it: a machine whose power is cut right after its first boot keeps its key.
+	ExecStart=sync /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ed25519_key.pub /etc/ssh
 	END
     install -d -m 700 "$tree/root/.ssh"
 }
