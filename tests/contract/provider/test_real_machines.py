@@ -25,6 +25,7 @@ def test_machines_have_their_names_their_addresses_and_reach_each_other_and_the_
 
 
 def test_what_was_written_survives_a_power_cut_and_a_halt(world: World) -> None:
+    world.run("worker1", "mkdir -p /var/lib/labctl")
     world.run("worker1", "echo kept > /root/note && echo too > /var/lib/labctl/note && sync")
     world.provider.power_off(world.site, "worker1")
     world.up()
@@ -36,6 +37,7 @@ def test_what_was_written_survives_a_power_cut_and_a_halt(world: World) -> None:
 
 def test_a_snapshot_brings_both_machines_disks_back_to_one_moment(world: World) -> None:
     for name in world.machines:
+        world.run(name, "mkdir -p /var/lib/labctl")
         world.run(name, "echo before > /root/note && echo before > /var/lib/labctl/note && sync")
     world.provider.snapshot_save(world.site, "moment")
     for name in world.machines:
@@ -60,7 +62,7 @@ def test_containers_run_inside_with_a_memory_limit(world: World) -> None:
     # A bundle of the machine's own busybox, run by runc: cgroups, namespaces and mounts, without an image.
     script = """
 set -e
-cd /var/lib/labctl && mkdir -p bundle/rootfs/bin && cd bundle && cp /usr/bin/busybox rootfs/bin/
+mkdir -p /var/lib/labctl && cd /var/lib/labctl && mkdir -p bundle/rootfs/bin && cd bundle && cp /usr/bin/busybox rootfs/bin/
 runc spec && python3 - <<'P'
 import json
 spec = json.load(open("config.json"))
