@@ -62,7 +62,7 @@ def test_containers_run_inside_with_a_memory_limit(world: World) -> None:
     # A bundle of the machine's own busybox, run by runc: cgroups, namespaces and mounts, without an image.
     script = """
 set -e
-mkdir -p /var/lib/labctl && cd /var/lib/labctl && mkdir -p bundle/rootfs/bin && cd bundle && cp /usr/bin/busybox rootfs/bin/
+mkdir -p /var/lib/labctl/bundle/rootfs/bin && cd /var/lib/labctl/bundle && cp /usr/bin/busybox rootfs/bin/
 runc spec && python3 - <<'P'
 import json
 spec = json.load(open("config.json"))
