@@ -27,9 +27,8 @@ CONSOLE = Console(highlight=False)
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The benchmarks' options."""
-    names = [info.name.removeprefix("bench_") for info in pkgutil.iter_modules(tests.bench.__path__)]
     parser = argparse.ArgumentParser(prog="make bench ARGS=")
-    parser.add_argument("--only", action="append", choices=[n for n in names if n not in ("figure", "__main__")])
+    parser.add_argument("--only", action="append", choices=_names())
     parser.add_argument("--runs", type=int, default=5, help="how often a failover is repeated")
     parser.add_argument("--against", metavar="KUBECONFIG", help="load this API server instead of our own")
     return parser.parse_args(argv)
@@ -39,17 +38,19 @@ def main() -> None:
     """Run what was asked for."""
     options = parse_options()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for info in sorted(pkgutil.iter_modules(tests.bench.__path__), key=lambda entry: entry.name):
-        name = info.name.removeprefix("bench_")
-        if not info.name.startswith("bench_") or (options.only and name not in options.only):
-            continue
+    for name in options.only or _names():
         CONSOLE.rule(name)
-        figures = list(importlib.import_module(f"tests.bench.{info.name}").measure(options))
+        figures = list(importlib.import_module(f"tests.bench.bench_{name}").measure(options))
         _show(figures)
         report = {"bench": name, "machine": _machine(), "commit": _commit(), "figures": figures}
         target = RESULTS / f"{name}.json"
         target.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
         CONSOLE.print(f"written to {target.relative_to(RESULTS.parents[1])}\n")
+
+
+def _names() -> list[str]:
+    modules = (info.name for info in pkgutil.iter_modules(tests.bench.__path__))
+    return sorted(name.removeprefix("bench_") for name in modules if name.startswith("bench_"))
 
 
 def _show(figures: Sequence[Figure]) -> None:
