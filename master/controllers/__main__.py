@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from labctl.kube import kubeconfig
+from labctl.kube import component, kubeconfig
 from labctl.kube.leading import Component, Lead, lead
-from labctl.kube.timing import PROFILES
-from labctl.runtime import log
 from labctl.runtime.clock import SystemClock
-from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Stop
 from master.controllers import process
-from master.controllers.config import Config, load
+from master.controllers.config import Config
 from master.controllers.loop import Informers, Surroundings
 from master.controllers.protocol import Settings
 
@@ -23,21 +20,13 @@ _COMPONENT = Component(lease="kube-controller-manager", signs_as="kube-controlle
 def main() -> int:
     """Exit code 0 after SIGTERM, 1 where the lead was lost, 2 for a bad configuration."""
     parser = argparse.ArgumentParser(prog="master.controllers", description="The controller manager.")
-    parser.add_argument("--config", required=True, help="controllers.json")
-    parser.add_argument("-v", "--verbose", action="count", default=0)
-    arguments = parser.parse_args()
-    log.set_up(arguments.verbose)
-    try:
-        return _run(load(arguments.config))
-    except LabError as error:
-        print(f"{error}{f' ({error.hint})' if error.hint else ''}", file=sys.stderr)
-        return error.exit_code
+    return component.main(parser, _run)
 
 
-def _run(config: Config) -> int:
-    profile, clock = PROFILES[config.profile], SystemClock()
+def _run(options: argparse.Namespace) -> int:
+    config, clock = component.load(options.config, Config), SystemClock()
     settings = Settings(
-        profile=profile,
+        profile=config.timing,
         cluster_cidr=config.cluster_cidr,
         node_cidr_mask=config.node_cidr_mask,
         root_ca=kubeconfig.load(config.kubeconfig).ca_pem,
@@ -49,7 +38,7 @@ def _run(config: Config) -> int:
         around = Surroundings(clock, informers, leading.recorder, settings, leading.election.steady_since_s)
         process.start(leading.client, around, stop)
 
-    return lead(_COMPONENT, config.kubeconfig, profile, clock, work)
+    return lead(_COMPONENT, config.kubeconfig, config.timing, clock, work)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,10 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in options.only or _names():
         CONSOLE.rule(name)
-        figures = list(importlib.import_module(f"tests.bench.bench_{name}").measure(options))
+        figures = []
+        for figure in importlib.import_module(f"tests.bench.bench_{name}").measure(options):
+            CONSOLE.print(f"[dim]{figure.name}: {figure.value:.4g} {figure.unit}[/]")
+            figures.append(figure)
         _show(figures)
         report = {"bench": name, "machine": _machine(), "commit": _commit(), "figures": figures}
         target = RESULTS / f"{name}.json"

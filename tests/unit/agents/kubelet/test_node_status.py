@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from agents.kubelet import node
-from agents.kubelet.config import Config, load
+from agents.kubelet.config import Config
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.lease import Heartbeat
 from agents.kubelet.node import Health
 from agents.kubelet.reporter import Reporter
 from agents.kubelet.runtime import RuntimeFailure
 from agents.kubelet.stats import Machine
+from labctl.kube.component import load
 from labctl.kube.errors import Document
 from labctl.kube.resources import LEASES, NODES
 from labctl.kube.timing import FAST
@@ -165,7 +166,7 @@ def test_a_bad_configuration_names_file_and_field(tmp_path: Any) -> None:
     path = tmp_path / "kubelet.json"
     path.write_text('{"kubeconfig": "k", "node_name": "n", "node_ip": "i", "profile": "slow"}')
     with pytest.raises(UsageError, match=r"kubelet\.json.*profile"):
-        load(str(path))
+        load(str(path), Config)
     path.write_text('{"kubeconfig": "k", "node_name": "n", "node_ip": "i", "colour": 1}')
     with pytest.raises(UsageError, match="colour"):
-        load(str(path))
+        load(str(path), Config)

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.proxy.config import load
+from agents.proxy.config import Config
+from labctl.kube.component import load
 from labctl.runtime.errors import UsageError
 
 GOOD = {
@@ -30,7 +31,7 @@ def written(folder: Path, **changes: Any) -> str:
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
-    found = load(written(tmp_path))
+    found = load(written(tmp_path), Config)
     assert (found.node_name, found.timing.proxy_min_sync_s) == ("w1", 1)
 
 
@@ -46,10 +47,10 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
 )
 def test_a_fault_is_told_with_file_and_field(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=f"proxy.json: .*{words}") as failure:
-        load(written(tmp_path, **changes))
+        load(written(tmp_path, **changes), Config)
     assert failure.value.exit_code == 2
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.json: No such file"):
-        load(str(tmp_path / "none.json"))
+        load(str(tmp_path / "none.json"), Config)
