@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 _ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_NO_COLLECTION = tuple(verb for verb in _ALL if verb != "deletecollection")
 _CREATE = ("create",)
 
 
@@ -88,7 +89,6 @@ BUILTIN: tuple[Resource, ...] = (
         ("Endpoints", "endpoints", True, "ep", "", ""),
         ("Event", "events", True, "ev", "", ""),
         ("LimitRange", "limitranges", True, "limits", "", ""),
-        ("Namespace", "namespaces", False, "ns", "", "finalize status"),
         ("Node", "nodes", False, "no", "", "proxy status"),
         ("PersistentVolume", "persistentvolumes", False, "pv", "", "status"),
         ("PersistentVolumeClaim", "persistentvolumeclaims", True, "pvc", "", "status"),
@@ -100,6 +100,7 @@ BUILTIN: tuple[Resource, ...] = (
         ("Service", "services", True, "svc", "all", "proxy status"),
         ("ServiceAccount", "serviceaccounts", True, "sa", "", "token"),
     ]),
+    *_group("", "v1", [("Namespace", "namespaces", False, "ns", "", "finalize status")], verbs=_NO_COLLECTION),
     *_group("", "v1", [("Binding", "bindings", True, "", "", "")], verbs=_CREATE),
     *_group("", "v1", [("ComponentStatus", "componentstatuses", False, "cs", "", "")], verbs=("get", "list")),
     *_group("admissionregistration.k8s.io", "v1", [
@@ -145,6 +146,8 @@ BUILTIN: tuple[Resource, ...] = (
     ]),
     *_group("certificates.k8s.io", "v1", [
         ("CertificateSigningRequest", "certificatesigningrequests", False, "csr", "", "approval status"),
+        ("ClusterTrustBundle", "clustertrustbundles", False, "", "", ""),
+        ("PodCertificateRequest", "podcertificaterequests", True, "", "", "status"),
     ]),
     *_group("coordination.k8s.io", "v1", [("Lease", "leases", True, "", "", "")]),
     *_group("discovery.k8s.io", "v1", [("EndpointSlice", "endpointslices", True, "", "", "")]),
@@ -170,6 +173,7 @@ BUILTIN: tuple[Resource, ...] = (
     ]),
     *_group("resource.k8s.io", "v1", [
         ("DeviceClass", "deviceclasses", False, "", "", ""),
+        ("DeviceTaintRule", "devicetaintrules", False, "", "", "status"),
         ("ResourceClaim", "resourceclaims", True, "", "", "status"),
         ("ResourceClaimTemplate", "resourceclaimtemplates", True, "", "", ""),
         ("ResourceSlice", "resourceslices", False, "", "", ""),
@@ -177,11 +181,14 @@ BUILTIN: tuple[Resource, ...] = (
     *_group("scheduling.k8s.io", "v1", [("PriorityClass", "priorityclasses", False, "pc", "", "")]),
     *_group("storage.k8s.io", "v1", [
         ("CSIDriver", "csidrivers", False, "", "", ""),
-        ("CSINode", "csinodes", False, "", "", ""),
+        ("CSINode", "csinodes", False, "", "", "status"),
         ("CSIStorageCapacity", "csistoragecapacities", True, "", "", ""),
         ("StorageClass", "storageclasses", False, "sc", "", ""),
         ("VolumeAttachment", "volumeattachments", False, "", "", "status"),
         ("VolumeAttributesClass", "volumeattributesclasses", False, "vac", "", ""),
+    ]),
+    *_group("storagemigration.k8s.io", "v1", [
+        ("StorageVersionMigration", "storageversionmigrations", False, "", "", "status"),
     ]),
 )  # fmt: skip
 
