@@ -6,6 +6,7 @@ the subresources that the same discovery documents name (upstream: `api/discover
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def _documents(api: Api) -> list[Document]:
     return [api.get(path).document for path in paths]
 
 
-def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[at]) for row in (heading, *rows)) for at in range(len(heading))]
     lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (heading, *rows))
     return "".join(f"{line.rstrip()}\n" for line in lines)
