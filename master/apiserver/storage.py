@@ -19,7 +19,7 @@ from master.store.protocol import Entry, KeyExists, RevisionMismatch, Store
 Document = dict[str, Any]
 Change = Callable[[Document], Document]
 
-_READ_S = 10.0
+_READ_S = 30.0  # as long as one call to a slow etcd may take
 _EVENT_TTL_S = 3600
 _TRIES = 64  # another writer wins each lost round, so this many losses mean a storm, not bad luck
 

@@ -116,7 +116,7 @@ class WatchCache:
 
     def wait_current(self, *, deadline_s: float) -> int:
         """Wait until the cache has all that the store has now (a consistent read); that revision. StoreError too."""
-        revision = self._store.revision()
+        revision = self._store.revision(deadline_s=deadline_s)
         self.wait_until(revision, deadline_s=deadline_s)
         return revision
 

@@ -9,9 +9,10 @@ import msgspec
 
 from master.store.gateway import EtcdError, Gateway
 from master.store.messages import Granted, Header, Range, Ranged, Txn, Txned
-from master.store.protocol import Compacted, StoreError
+from master.store.protocol import Compacted
 
 _OUT_OF_RANGE = 11  # gRPC's code for a revision that is compacted or in the future
+_PATIENCE_S = 2.0  # with another caller's request; it may hang on a connection of its own
 
 T = TypeVar("T", Ranged, Txned)
 
@@ -37,16 +38,17 @@ _encode = msgspec.json.Encoder().encode
 class Calls:
     """One etcd cluster's calls. Each raises StoreError (Lost, EtcdError), within the gateway's deadline."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, *, patience_s: float = _PATIENCE_S) -> None:
+        self._gateway, self._patience_s = gateway, patience_s
         self.newest = 0  # the highest revision heard of, from any member
         self._flight = threading.Lock()  # held by the caller whose `revision` is under way
         self._begun, self._landed, self._answer = 0, 0, 0
+        self._counting = threading.Lock()
 
-    def range(self, request: Range) -> Ranged:
+    def range(self, request: Range, *, deadline_s: float = 0.0) -> Ranged:
         """A linearizable read; raises Compacted."""
         try:
-            answer, _ = self._gateway.call("/v3/kv/range", _encode(request))
+            answer, _ = self._gateway.call("/v3/kv/range", _encode(request), deadline_s=deadline_s)
         except EtcdError as error:
             if error.code == _OUT_OF_RANGE and "compacted" in error.text:
                 raise Compacted(f"revision {request.revision} was compacted away", self.newest) from error
@@ -71,20 +73,27 @@ class Calls:
             if error.code != _OUT_OF_RANGE:
                 raise
 
-    def revision(self) -> int:
-        """The newest revision, linearizable. Callers that wait at once share an answer asked for after they came."""
+    def revision(self, *, deadline_s: float = 0.0) -> int:
+        """The newest revision, linearizable. Callers that wait at once share an answer asked for after they came.
+
+        Who has waited for another's request in vain makes one of its own, with a whole deadline: 0 for the gateway's.
+        """
         came = self._begun
-        if not self._flight.acquire(timeout=self._gateway.deadline_s):
-            raise StoreError("etcd did not answer")
+        next_one = self._flight.acquire(timeout=self._patience_s)
         try:
             if self._landed <= came:  # the last answer was asked for before this caller came: it may be too old
-                self._begun += 1
-                begun = self._begun
-                self._answer = self.range(Range(b"\x00", count_only=True)).header.revision
-                self._landed = begun
+                with self._counting:
+                    self._begun += 1
+                    begun = self._begun
+                revision = self.range(Range(b"\x00", count_only=True), deadline_s=deadline_s).header.revision
+                with self._counting:
+                    if begun > self._landed:
+                        self._answer, self._landed = revision, begun
+                return revision
             return self._answer
         finally:
-            self._flight.release()
+            if next_one:
+                self._flight.release()
 
     def _heard(self, answer: T) -> T:
         self.newest = max(self.newest, answer.header.revision)

@@ -15,7 +15,7 @@ from labctl.runtime.clock import Clock
 from master.store.calls import Calls
 from master.store.fanout import Subscription
 from master.store.feed import Feed
-from master.store.gateway import EtcdError, Gateway, Lost, Tls
+from master.store.gateway import DEADLINE_S, EtcdError, Gateway, Lost, Tls
 from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn
 from master.store.protocol import Change, Compacted, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
 
@@ -35,10 +35,10 @@ class EtcdStore:
         *,
         clock: Clock,
         tls: Tls | None = None,
-        deadline_s: float = 10.0,
+        deadline_s: float = DEADLINE_S,
         attempt_s: float = 3.0,
     ) -> None:
-        """`deadline_s` bounds a call, `attempt_s` one endpoint's share of it where there are several."""
+        """`deadline_s` bounds a call to an etcd that is slow, `attempt_s` the first try where there are endpoints."""
         self._clock = clock
         self._gateway = Gateway(endpoints, clock=clock, tls=tls, deadline_s=deadline_s, attempt_s=attempt_s)
         self._calls = Calls(self._gateway)
@@ -120,9 +120,9 @@ class EtcdStore:
         for feed in feeds:
             feed.fanout.request(prefix, revision)
 
-    def revision(self) -> int:
+    def revision(self, *, deadline_s: float = 0.0) -> int:
         """See `Store`."""
-        return self._calls.revision()
+        return self._calls.revision(deadline_s=deadline_s)
 
     def compact(self, revision: int) -> None:
         """See `Store`."""

@@ -22,7 +22,7 @@ from master.store.protocol import Change, Compacted, Refused, StoreError
 _log = logging.getLogger(__name__)
 _DECODER = msgspec.json.Decoder(Watched, strict=False)
 _EVERYTHING = b"\x00"  # as key and as range_end: the whole key space
-_TICK_S, _ASK_AFTER_S, _BEHIND_S = 1.0, 5.0, 3.0
+_TICK_S, _ASK_AFTER_S, _ASK_S, _BEHIND_S = 1.0, 5.0, 5.0, 3.0
 
 
 class Feed:
@@ -122,7 +122,7 @@ class Feed:
         if now_s - self._heard_s >= _ASK_AFTER_S:
             self._heard_s = now_s
             try:
-                self._calls.revision()
+                self._calls.revision(deadline_s=_ASK_S)
             except Refused:
                 raise
             except StoreError as error:

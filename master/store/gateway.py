@@ -26,6 +26,8 @@ _ESTABLISHED = b"\x01"  # tcp(7), TCP_INFO: the first byte is the connection's s
 _RECEIVE_BYTES = 256 * 1024
 _IDLE_CONNECTIONS, _CONCURRENT_CALLS = 32, 128
 _CONNECT_S = 3.0
+DEADLINE_S = 30.0  # a call's, where etcd is there but slow: upstream leaves it the whole request's 60 s
+_UNREACHABLE_S = 10.0  # a call's, where no endpoint can be reached
 
 
 class Lost(StoreError):
@@ -56,6 +58,10 @@ class Tls:
         return context
 
 
+class _Silent(OSError):
+    """The endpoint is there, but took too long to get ready for a request: nothing was sent."""
+
+
 class Connection:
     """One HTTP/1.1 connection to one endpoint; used by one thread at a time."""
 
@@ -64,14 +70,18 @@ class Connection:
         self.url = url
         host = parts.hostname or ""
         self._host = parts.netloc.encode()
-        plain = socket.create_connection((host, parts.port or 2379), timeout=timeout_s)
+        plain = socket.create_connection((host, parts.port or 2379), timeout=min(timeout_s, _CONNECT_S))
         try:
+            plain.settimeout(timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3)):
                 plain.setsockopt(socket.IPPROTO_TCP, option, value)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000)
             self._socket = tls.wrap_socket(plain, server_hostname=host) if tls else plain
+        except TimeoutError as error:
+            plain.close()
+            raise _Silent("no answer to our TLS handshake") from error
         except BaseException:
             plain.close()
             raise
@@ -151,13 +161,18 @@ class Gateway:
         *,
         clock: Clock,
         tls: Tls | None = None,
-        deadline_s: float = 10.0,
+        deadline_s: float = DEADLINE_S,
         attempt_s: float = 3.0,
+        unreachable_s: float = _UNREACHABLE_S,
     ) -> None:
+        """`deadline_s` bounds a call, `attempt_s` the first try at an endpoint where there are several.
+
+        `unreachable_s` bounds it where no endpoint can be reached.
+        """
         assert endpoints
         self._endpoints, self._clock = tuple(url.rstrip("/") for url in endpoints), clock
         self._tls = tls.context() if tls else None
-        self.deadline_s = deadline_s
+        self._deadline_s, self._unreachable_s = deadline_s, unreachable_s
         self._attempt_s = attempt_s if len(endpoints) > 1 else deadline_s
         self._preferred = 0
         self._idle: list[Connection] = []
@@ -168,25 +183,29 @@ class Gateway:
         """POST until an endpoint answers; the answer, and whether an earlier try of this call may have taken effect.
 
         The request must bear being repeated: a read, or a write whose compare lets at most one try through.
-        Raises EtcdError on a definite one, Lost when the deadline passes.
+        Raises EtcdError on a definite one, Lost when the deadline passes, and StoreError, sooner, where no endpoint
+        could even be reached for a while: etcd is down, not slow.
         """
-        end_s = self._clock.monotonic_s() + (deadline_s or self.deadline_s)
+        began_s = self._clock.monotonic_s()
+        end_s, down_s = began_s + (deadline_s or self._deadline_s), began_s + self._unreachable_s
         backoff = Backoff(base_s=0.05, cap_s=0.5)
         lost, tries = False, 0
         failed: StoreError
         while True:
             left_s = end_s - self._clock.monotonic_s()
-            index = self._preferred
+            index, patience_s = self._preferred, self._attempt_s * 2.0 ** (tries // len(self._endpoints))
             try:
-                return self._attempt(index, path, body, min(left_s, self._attempt_s)), lost
-            except Lost as error:
-                lost, failed = True, error
+                return self._attempt(index, path, body, min(left_s, patience_s)), lost
+            except (Lost, _Silent) as error:
+                silent = StoreError(f"etcd at {self._endpoints[index]} did not answer {path}: {error}")
+                lost, failed = (True, error) if isinstance(error, Lost) else (lost, silent)
+                down_s = self._clock.monotonic_s() + self._unreachable_s  # something is there
             except ConnectionError as error:
                 failed = StoreError(f"etcd at {self._endpoints[index]} cannot be reached: {error}")
             self._move_on(index)
             tries += 1
             pause_s = backoff.next_s() if tries >= len(self._endpoints) else 0.0
-            if self._closed or self._clock.monotonic_s() + pause_s >= end_s:
+            if self._closed or self._clock.monotonic_s() + pause_s >= min(end_s, down_s):
                 failed.hint = "is etcd running? see `labctl logs NODE etcd`"
                 raise failed
             self._clock.sleep_s(pause_s)
@@ -197,7 +216,7 @@ class Gateway:
         url = self._endpoints[index]
         connection: Connection | None = None
         try:
-            connection = Connection(url, self._tls, _CONNECT_S)
+            connection = Connection(url, self._tls, self._attempt_s)
             connection.send(path, body, self._attempt_s)
             status, answer, rest = read_head(lambda: connection.receive(self._attempt_s))
             if status != 200:
@@ -226,10 +245,13 @@ class Gateway:
             self._preferred = (failed + 1) % len(self._endpoints)
 
     def _attempt(self, index: int, path: str, body: bytes, timeout_s: float) -> bytes:
-        """One try; ConnectionError if nothing was sent, Lost if its effect is unknown, EtcdError on a definite one."""
+        """One try; EtcdError on a definite answer, Lost if its effect is unknown.
+
+        Nothing was sent: ConnectionError where the endpoint cannot be reached, _Silent where it is slow.
+        """
         end_s = self._clock.monotonic_s() + timeout_s
         if timeout_s <= 0 or not self._slots.acquire(timeout=timeout_s):
-            raise ConnectionError("too many calls at once")
+            raise _Silent("too many calls at once")
         try:
             connection = self._connect(self._endpoints[index], timeout_s)
             try:
@@ -249,7 +271,7 @@ class Gateway:
         raise _failure(status, answer)
 
     def _connect(self, url: str, timeout_s: float) -> Connection:
-        """An idle connection that is still up, or a new one; ConnectionError."""
+        """An idle connection that is still up, or a new one; ConnectionError, _Silent."""
         while self._idle:
             with contextlib.suppress(IndexError):
                 connection = self._idle.pop()
@@ -257,7 +279,9 @@ class Gateway:
                     return connection
                 connection.close()
         try:
-            return Connection(url, self._tls, min(timeout_s, _CONNECT_S))
+            return Connection(url, self._tls, timeout_s)
+        except _Silent:
+            raise
         except OSError as error:
             raise ConnectionError(str(error)) from error
 

@@ -111,8 +111,9 @@ class MemoryStore:
         """See `Store`."""
         self._fanout.request(prefix, revision)
 
-    def revision(self) -> int:
-        """See `Store`."""
+    def revision(self, *, deadline_s: float = 0.0) -> int:
+        """See `Store`; it has no need of a deadline."""
+        del deadline_s
         with self._lock:
             self._open()
             return self._revision

@@ -124,8 +124,8 @@ class Store(Protocol):
         """Make every watch whose prefix begins with `prefix` tell its Progress as soon as it has reached `revision`."""
         ...
 
-    def revision(self) -> int:
-        """The store's current revision; linearizable."""
+    def revision(self, *, deadline_s: float = 0.0) -> int:
+        """The store's current revision; linearizable. `deadline_s`: 0 for the store's own."""
         ...
 
     def compact(self, revision: int) -> None:
