@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import copy
+import math
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -27,11 +29,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIGN, _WRAP = 1 << 63, 1 << 64
 _MAX_DEPTH = 64
+_PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 _EMPTY: dict[str, Any] = {"array": [], "object": {}, "string": "", "bytes": "", "quantity": "0"}
 
 
 @cache
-def _table() -> dict[str, dict[int, str]]:
+def table() -> dict[str, dict[int, str]]:
+    """Each message's fields: number -> flag and JSON name; see `tests/golden/make_protobuf_fields.py`."""
     return msgspec.json.decode(_TABLE.read_bytes(), type=dict[str, dict[int, str]])
 
 
@@ -49,7 +53,7 @@ def decode(body: bytes, schemas: Schemas) -> Document:
             raw = bytes(_message(value))
     group, _, version = api_version.rpartition("/")
     shape = schemas.shape_of(group, version, kind) or _options(kind, schemas)
-    if shape is None or shape.name not in _table():
+    if shape is None or shape.name not in table():
         raise DecodeError(f'no kind "{kind}" is registered for version "{api_version}" in protobuf')
     return {"kind": kind, "apiVersion": api_version, **_object(memoryview(raw), shape, 0)}
 
@@ -57,7 +61,7 @@ def decode(body: bytes, schemas: Schemas) -> Document:
 def _options(kind: str, schemas: Schemas) -> Shape | None:
     """DeleteOptions and its like are of every group."""
     name = f"io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"
-    return schemas.shape(name) if name in _table() and kind.endswith("Options") else None
+    return schemas.shape(name) if name in table() and kind.endswith("Options") else None
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -126,11 +130,11 @@ def _object(data: memoryview, shape: Shape, depth: int) -> Document:
 
 def _into(found: Document, data: memoryview, shape: Shape, message: str, depth: int) -> None:
     """Decode `message` into `found`; its fields are named by `shape`, which may be that of the message around it."""
-    table = _table().get(message)
-    if table is None:
+    fields = table().get(message)
+    if fields is None:
         raise DecodeError(f"{message} is not accepted in protobuf")
     for number, value in _fields(data):
-        entry = table.get(number)
+        entry = fields.get(number)
         if entry is None:
             continue  # of a newer version
         flag, name = entry[0], entry[1:]
@@ -177,29 +181,58 @@ def _value(value: int | memoryview, field: Shape | None, depth: int) -> Any:
     if kind == "object":
         assert field is not None
         return _object(_message(value), field, depth + 1)
-    return _special(_message(value), kind, field)
+    return _special(_message(value), kind, field, depth)
 
 
-def _special(data: memoryview, kind: str, field: Shape | None) -> Any:
+def _special(data: memoryview, kind: str, field: Shape | None, depth: int) -> Any:
     """Types whose protobuf form is not their JSON form."""
     parts = dict(_fields(data)) if kind != "number" else {}
+    if kind == "number":
+        return _number(data)
     if kind == "quantity":
         return _text(parts[1]) if 1 in parts else "0"
     if kind == "intstr":
         return _text(parts.get(3, memoryview(b""))) if parts.get(1) == 1 else _integer(parts.get(2, 0))
     if kind == "time":
         return _time(parts, micro=bool(field and field.ref.endswith("MicroTime")))
-    if kind == "any":
-        return msgspec.json.decode(bytes(_message(parts[1]))) if 1 in parts else None
+    if kind == "any" and field is not None:
+        return _any(data, parts, field, depth)
     raise DecodeError(f"a {kind} is not accepted in protobuf")
 
 
+def _number(data: memoryview) -> int | float:
+    if len(data) != 8:
+        raise DecodeError("proto: wrong wireType: want a double")
+    found: float = struct.unpack("<d", data)[0]
+    if not math.isfinite(found):
+        raise DecodeError(f"json: unsupported value: {found}")
+    return int(found) if found.is_integer() else found
+
+
+def _any(data: memoryview, parts: dict[int, int | memoryview], field: Shape, depth: int) -> Any:
+    """Free JSON, or one of the choices that a JSON schema gives its own fields."""
+    _, _, choice = field.ref.rpartition("JSONSchemaPropsOr")
+    if choice == field.ref:
+        try:
+            return msgspec.json.decode(bytes(_message(parts[1]))) if 1 in parts else None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise DecodeError(f"invalid JSON: {error}") from error
+    if choice == "Bool":
+        return _object(_message(parts[2]), field.sibling(_PROPS), depth + 1) if 2 in parts else bool(parts.get(1))
+    if 1 in parts:
+        return _object(_message(parts[1]), field.sibling(_PROPS), depth + 1)
+    several = [_message(value) for number, value in _fields(data) if number == 2]
+    if choice == "StringArray":
+        return [_text(value) for value in several]
+    return [_object(value, field.sibling(_PROPS), depth + 1) for value in several]
+
+
 def _time(parts: dict[int, int | memoryview], *, micro: bool) -> str | None:
-    seconds, nanos = _integer(parts.get(1, 0)), _integer(parts.get(2, 0))
-    if not seconds and not nanos:
+    if not parts:
         return None  # Go's zero time
+    seconds, nanos = _integer(parts.get(1, 0)), _integer(parts.get(2, 0))
     try:
-        moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
+        moment = _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000 if micro else 0)
     except OverflowError as error:
         raise DecodeError("proto: a time is out of range") from error
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="microseconds" if micro else "seconds").replace("+00:00", "Z")

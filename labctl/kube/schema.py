@@ -81,6 +81,10 @@ class Shape:
         """The type itself, behind a reference."""
         return self._schemas.shape(self.ref) if self.ref else self
 
+    def sibling(self, name: str) -> Shape:
+        """Another definition of the same schemas."""
+        return self._schemas.shape(name)
+
     @property
     def properties(self) -> Mapping[str, Shape]:
         """The fields of an object; empty where the schema names none."""
