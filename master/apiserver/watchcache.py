@@ -70,6 +70,7 @@ class WatchCache:
         self._keys: list[str] = []  # those of `_objects`, sorted
         self._history = History(history, _HISTORY_BYTES)
         self._watchers: list[Watcher] = []
+        self._followers: list[set[str]] = []
         self._revision = 0
         self._ready = self._ended = False
         self._moved = threading.Condition(self.lock)
@@ -141,6 +142,16 @@ class WatchCache:
             self._watchers.append(watcher)
             return watcher
 
+    def follow(self) -> set[str]:
+        """The keys of what changed since the caller last took them out, at first of everything: for an index kept lazily.
+
+        Taking a key out (`pop`) before reading it with `get` misses nothing.
+        """
+        with self.lock:
+            changed = set(self._keys)
+            self._followers.append(changed)
+            return changed
+
     def drop(self, watcher: Watcher) -> None:
         """Offer nothing more to `watcher`; it calls this itself when it is closed."""
         with self.lock:
@@ -201,6 +212,8 @@ class WatchCache:
         loaded = {item.key: item for item in made if item is not None}
         with self.lock:
             went_back, self._ready = self._ready, True
+            for changed in self._followers:
+                changed.update(self._keys, loaded)
             self._objects, self._keys, self._revision = loaded, sorted(loaded), page.revision
             self._history.restart(page.revision)
             self._moved.notify_all()
@@ -230,6 +243,8 @@ class WatchCache:
             for change, item in rendered:
                 if (event := self._apply(change, item)) is not None:
                     self._history.append(event)
+                    for changed in self._followers:
+                        changed.add(event.object.key)
                     self._watchers = [watcher for watcher in self._watchers if watcher.offer(event)]
             self._revision = max(self._revision, revision)
             if self._waiting:

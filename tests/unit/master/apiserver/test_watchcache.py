@@ -475,3 +475,15 @@ def test_the_feeder_ends_when_it_is_asked_to(store: FlakyStore) -> None:
     cache.wait_ready(deadline_s=5)
     stop.set()
     wait_for(lambda: not thread.is_alive(), what="the feeder to end", deadline_s=5, clock=CLOCK)
+
+
+def test_a_follower_learns_every_key_that_changed(store: FlakyStore, cache: WatchCache) -> None:
+    store.create(PODS + "a/one", pod("one"))
+    cache.wait_current(deadline_s=5)
+    changed = cache.follow()
+    assert changed == {PODS + "a/one"}
+    changed.clear()
+    store.create(PODS + "a/two", pod("two"))
+    store.delete(PODS + "a/one", expected=cache.revision)
+    cache.wait_current(deadline_s=5)
+    assert changed == {PODS + "a/one", PODS + "a/two"}
