@@ -143,7 +143,7 @@ class WatchCache:
             return watcher
 
     def follow(self) -> set[str]:
-        """The keys of what changed since the caller last took them out, at first of everything: for an index kept lazily.
+        """The keys of what changed since the caller took them out, at first of everything: for an index kept lazily.
 
         Taking a key out (`pop`) before reading it with `get` misses nothing.
         """
