@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.quantity import parse
+from labctl.kube.quantity import canonical
 from labctl.kube.schema import Shape
 from labctl.runtime.errors import LabError
 
@@ -142,13 +142,9 @@ def _quantity(value: Any, path: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise _wrong(value, path, "resource.Quantity")
     try:
-        number = parse(value)
+        return canonical(value)
     except ValueError as error:
         raise DecodeError(f"{path.lstrip('.')}: {error}") from error
-    text = str(value)
-    if "." in text and text[-1].isdigit() and "e" not in text.lower() and (number * 1000) % 1 == 0:
-        return str(int(number)) if number % 1 == 0 else f"{int(number * 1000)}m"  # 0.5 is stored as 500m
-    return text
 
 
 def _array(value: Any, field: Shape, path: str, unknown: list[str], depth: int) -> None:

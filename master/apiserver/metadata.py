@@ -5,58 +5,36 @@ Source: apiserver `registry/rest/meta.go`.
 
 from __future__ import annotations
 
-import re
 import secrets
 import uuid
 from typing import Any
 
 from labctl.runtime.clock import Clock, rfc3339
-from master.apiserver.problems import FieldError, invalid, required
+from master.apiserver import names
+from master.apiserver.problems import FieldError, forbidden_field, invalid, required, too_long
 
 Document = dict[str, Any]
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words
 _MAX_BASE = 58  # 63 less the five random letters
 
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_LABEL_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
-_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and"
-    " end with an alphanumeric character (e.g. 'example.com', regex used for validation is"
-    r" '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with"
-    " an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is"
-    " '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-LABEL_1035_RULE = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character,"
-    " and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is"
-    " '[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and"
-    " end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is"
-    " '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric"
-    " character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is"
-    " '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_LABEL_NAMED = frozenset({("", "namespaces")})
-_LABEL_1035_NAMED = frozenset({("", "services")})
-_PATH_NAMED = frozenset(
-    {
-        ("rbac.authorization.k8s.io", plural)
+_MAX_ANNOTATIONS_BYTES = 256 * 1024
+_RBAC = "rbac.authorization.k8s.io"
+# Kinds whose names are not DNS subdomains.
+_NAMED: dict[tuple[str, str], names.Check] = {
+    ("", "namespaces"): names.label,
+    ("", "services"): names.label,
+    ("apps", "statefulsets"): names.label,
+    ("", "events"): names.path_segment,
+    ("events.k8s.io", "events"): names.path_segment,
+    ("certificates.k8s.io", "certificatesigningrequests"): names.path_segment,
+    ("certificates.k8s.io", "clustertrustbundles"): names.path_segment,
+    ("networking.k8s.io", "ipaddresses"): names.path_segment,
+    **{
+        (_RBAC, plural): names.path_segment
         for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
-    }
-    | {("", "events"), ("events.k8s.io", "events"), ("networking.k8s.io", "ipaddresses")}
-)
+    },
+}
 
 
 def generated_name(base: str) -> str:
@@ -93,43 +71,49 @@ def carry(metadata: Document, old: Document) -> None:
         metadata.pop(key, None)
 
 
-def name_errors(name: str, field: str, rule: tuple[str, str] = ("", "")) -> list[FieldError]:
-    """Whether a name fits its kind (`rule` is group and plural)."""
-    if rule in _PATH_NAMED:
-        if name in {".", ".."} or "/" in name or "%" in name:
-            return [invalid(field, name, "may not be '.', '..', or contain '/' or '%'")]
-        return []
-    if rule in _LABEL_NAMED:
-        form, text, longest = LABEL, LABEL_RULE, 63
-    elif rule in _LABEL_1035_NAMED:
-        form, text, longest = LABEL_1035, LABEL_1035_RULE, 63
-    else:
-        form, text, longest = _SUBDOMAIN, _SUBDOMAIN_RULE, 253
-    found = [] if form.fullmatch(name) else [invalid(field, name, text)]
-    if len(name) > longest:
-        found.append(invalid(field, name, f"must be no more than {longest} characters"))
-    return found
+def name_errors(name: str, field: str, rule: tuple[str, str], *, prefix: bool = False) -> list[FieldError]:
+    """Whether a name fits its kind (`rule` is group and plural); a prefix may end in a hyphen."""
+    check = _NAMED.get(rule, names.subdomain)
+    seen = f"{name[:-2]}a" if prefix and len(name) > 1 and name.endswith("-") else name
+    return [invalid(field, name, text) for text in check(seen)]
 
 
 def errors(metadata: Document, rule: tuple[str, str]) -> list[FieldError]:
-    """Every broken rule of an object's metadata."""
+    """Every broken rule of a new object's metadata."""
+    found: list[FieldError] = []
+    if base := metadata.get("generateName"):
+        found += name_errors(str(base), "metadata.generateName", rule, prefix=True)
     name = str(metadata.get("name") or "")
-    if not name:
-        return [required("metadata.name", "name or generateName is required")]
-    found = name_errors(name, "metadata.name", rule)
-    found += label_errors(metadata.get("labels") or {}, "metadata.labels")
-    total = 0
-    for key, value in (metadata.get("annotations") or {}).items():
-        found += _key_errors(key.lower(), "metadata.annotations")
-        total += len(key) + len(value)
-    if total > 256 * 1024:
-        found.append(
-            FieldError("FieldValueTooLong", "metadata.annotations", "Too long: may not be more than 262144 bytes")
-        )
-    for at, owner in enumerate(metadata.get("ownerReferences") or ()):
-        for key in ("apiVersion", "kind", "name", "uid"):
-            if not owner.get(key):
-                found.append(invalid(f"metadata.ownerReferences[{at}].{key}", "", f"{key} must not be empty"))
+    if name:
+        found += name_errors(name, "metadata.name", rule)
+    else:
+        found.append(required("metadata.name", "name or generateName is required"))
+    return found + _common(metadata)
+
+
+def update_errors(metadata: Document, old: Document) -> list[FieldError]:
+    """Every broken rule of changed metadata. What cannot change was carried over already."""
+    found: list[FieldError] = []
+    if old.get("deletionTimestamp"):
+        extra = sorted(set(metadata.get("finalizers") or ()) - set(old.get("finalizers") or ()))
+        if extra:
+            told = "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}"
+            listed = ", ".join(f'"{entry}"' for entry in extra)
+            found.append(forbidden_field("metadata.finalizers", told.format(listed)))
+    return found + _common(metadata)
+
+
+def _common(metadata: Document) -> list[FieldError]:
+    found = label_errors(metadata.get("labels") or {}, "metadata.labels")
+    found += annotation_errors(metadata.get("annotations") or {}, "metadata.annotations")
+    if owners := metadata.get("ownerReferences"):
+        found += _owner_errors(owners)
+    finalizers = metadata.get("finalizers") or ()
+    for entry in finalizers:
+        found += [invalid("metadata.finalizers", entry, text) for text in names.key(entry)]
+    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
+        both = "finalizer orphan and foregroundDeletion cannot be both set"
+        found.append(invalid("metadata.finalizers", finalizers, both))
     return found
 
 
@@ -137,20 +121,38 @@ def label_errors(labels: Document, field: str) -> list[FieldError]:
     """Every broken rule of a label map."""
     found: list[FieldError] = []
     for key, value in labels.items():
-        found += _key_errors(key, field)
-        if len(value) > 63:
-            found.append(invalid(field, value, "must be no more than 63 characters"))
-        elif not _LABEL_VALUE.fullmatch(value):
-            found.append(invalid(field, value, _VALUE_RULE))
+        found += [invalid(field, key, text) for text in names.key(key)]
+        found += [invalid(field, value, text) for text in names.value(value)]
     return found
 
 
-def _key_errors(key: str, field: str) -> list[FieldError]:
-    prefix, slash, name = key.rpartition("/")
-    if slash and (not prefix or len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix)):
-        return [invalid(field, key, f"prefix part {_SUBDOMAIN_RULE}")]
-    if not name:
-        return [invalid(field, key, "name part must be non-empty")]
-    if len(name) > 63:
-        return [invalid(field, key, "name part must be no more than 63 characters")]
-    return [] if _QUALIFIED.fullmatch(name) else [invalid(field, key, _KEY_RULE)]
+def annotation_errors(annotations: Document, field: str) -> list[FieldError]:
+    """Every broken rule of an annotation map: keys as labels' whatever their case, and a limit on its size."""
+    found: list[FieldError] = []
+    size = 0
+    for key, value in annotations.items():
+        found += [invalid(field, key, text) for text in names.key(key.lower())]
+        size += len(key) + len(value)
+    if size > _MAX_ANNOTATIONS_BYTES:
+        found.append(too_long(field, _MAX_ANNOTATIONS_BYTES))
+    return found
+
+
+def _owner_errors(owners: list[Document]) -> list[FieldError]:
+    found: list[FieldError] = []
+    controller = ""
+    for at, owner in enumerate(owners):
+        path = f"metadata.ownerReferences[{at}]"
+        for key in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(key):
+                found.append(required(f"{path}.{key}", "must not be empty"))
+        if owner.get("kind") == "Event" and owner.get("apiVersion") in {"v1", "events.k8s.io/v1"}:
+            group, _, version = str(owner["apiVersion"]).rpartition("/")
+            found.append(invalid(path, owner, f"{group}/{version}, Kind=Event is disallowed from being an owner"))
+        if owner.get("controller"):
+            this = f"{owner.get('kind')}/{owner.get('name')}"
+            if controller:
+                told = 'Only one reference can have Controller set to true. Found "true" in references for'
+                found.append(invalid("metadata.ownerReferences", owners, f"{told} {controller} and {this}"))
+            controller = controller or this
+    return found

@@ -49,8 +49,8 @@ def invalid(field: str, value: Any, detail: str) -> FieldError:
 
 
 def unsupported(field: str, value: Any, allowed: Sequence[str]) -> FieldError:
-    """`Unsupported value: "x": supported values: "a", "b"`."""
-    listed = ", ".join(_shown(entry) for entry in sorted(allowed))
+    """`Unsupported value: "x": supported values: "a", "b"`, in the order given."""
+    listed = ", ".join(_shown(entry) for entry in allowed)
     return FieldError(
         "FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}"
     )
@@ -69,6 +69,16 @@ def forbidden_field(field: str, detail: str) -> FieldError:
 def not_found_field(field: str, value: Any) -> FieldError:
     """`Not found: "x"`."""
     return FieldError("FieldValueNotFound", field, f"Not found: {_shown(value)}")
+
+
+def too_long(field: str, limit: int) -> FieldError:
+    """`Too long: may not be more than 63 bytes`."""
+    return FieldError("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
+
+
+def too_many(field: str, count: int, limit: int) -> FieldError:
+    """`Too many: 9: must have at most 8 items`."""
+    return FieldError("FieldValueTooMany", field, f"Too many: {count}: must have at most {limit} items")
 
 
 def _details(resource: Resource, name: str, **more: Any) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def forbidden(resource: Resource, name: str, why: str) -> Forbidden:
 
 def rejected(resource: Resource, name: str, errors: Sequence[FieldError]) -> ApiError:
     """The object breaks rules of its kind: 422 with a cause for each."""
-    texts = [str(error) for error in errors]
+    texts = list(dict.fromkeys(str(error) for error in errors))  # as upstream, no text twice
     told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     causes = [{"reason": error.reason, "message": error.message, "field": error.field} for error in errors]
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.kube.quantity import parse
-from master.apiserver.metadata import LABEL, LABEL_RULE
+from master.apiserver import names
 from master.apiserver.problems import (
     FieldError,
     duplicate,
@@ -62,18 +62,16 @@ def _volumes(spec: Document, path: str, found: list[FieldError]) -> set[str]:
 def _dns_label(name: str, path: str, found: list[FieldError]) -> None:
     if not name:
         found.append(required(path))
-    elif not LABEL.fullmatch(name):
-        found.append(invalid(path, name, LABEL_RULE))
-    elif len(name) > 63:
-        found.append(invalid(path, name, "must be no more than 63 characters"))
+    else:
+        found += [invalid(path, name, text) for text in names.label(name)]
 
 
-def _container(container: Document, path: str, names: set[str], volumes: set[str], found: list[FieldError]) -> None:
+def _container(container: Document, path: str, taken: set[str], volumes: set[str], found: list[FieldError]) -> None:
     name = container.get("name", "")
     _dns_label(name, f"{path}.name", found)
-    if name in names:
+    if name in taken:
         found.append(duplicate(f"{path}.name", name))
-    names.add(name)
+    taken.add(name)
     image = container.get("image", "")
     if not image:
         found.append(required(f"{path}.image"))

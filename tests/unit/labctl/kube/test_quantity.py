@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.kube.quantity import milli, parse, whole
+from labctl.kube.quantity import canonical, milli, parse, whole
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,33 @@ def test_counting_rounds_up() -> None:
 def test_milli_is_never_less_than_the_value_and_never_a_whole_step_more(number: int, suffix: str) -> None:
     text = f"{number}{suffix}"
     assert 0 <= Decimal(milli(text)) - parse(text) * 1000 < 1
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("100m", "100m"),
+        ("1000m", "1"),
+        ("0.5", "500m"),
+        ("1.5", "1500m"),
+        ("+5", "5"),
+        ("0", "0"),
+        ("0Gi", "0"),
+        ("1000", "1k"),
+        ("1100", "1100"),
+        ("1024Mi", "1Gi"),
+        ("1.5Gi", "1536Mi"),
+        ("1024", "1024"),
+        ("0.5Ki", "512"),
+        ("0.1Gi", "107374182400m"),
+        ("1e3", "1e3"),
+        ("12E6", "12e6"),
+        ("1500e3", "1500e3"),
+        ("0.1n", "1n"),
+        (2, "2"),
+        (0.5, "500m"),
+        ("-2", "-2"),
+    ],
+)
+def test_a_quantity_is_stored_in_its_canonical_form(given: str | float, stored: str) -> None:
+    assert canonical(given) == stored
