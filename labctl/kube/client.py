@@ -72,7 +72,7 @@ class Client:
         *,
         timeout_s: float = 10.0,
         user_agent: str = "labctl",
-        pool: int = 8,
+        pool: int = 16,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
         """`guard` is called before every write and may refuse it by raising: a leader that lost its lease."""
@@ -237,7 +237,7 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         if method != "GET":
             self._guard()
-        timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_s)
+        timeout = urllib3.Timeout(connect=min(_CONNECT_S, read_s), read=read_s)
         failure: Exception | None = None
         for server in tuple(self._servers):
             try:

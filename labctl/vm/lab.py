@@ -32,6 +32,9 @@ _API_S = 60.0  # on this host's own processor; an emulated machine gets up to fi
 _NODES_S = 60.0
 _PATIENCE = 5.0
 _LOAD_S = 120.0
+# containerd does not wait for an unpacked image to reach the disk: after a power cut its files would be empty. A
+# system container has no disk of its own, and its host's may have far more to write.
+_KEEP = "{ systemd-detect-virt -cq || sync -f /var/lib/containerd; }"
 _POWERED = (Power.RUNNING, Power.SUSPENDED)
 
 
@@ -217,7 +220,7 @@ class Lab:
             path = f"/root/labctl-image-{hashlib.sha256(archive).hexdigest()[:12]}.tar"
             with self.ssh(machine.name) as connection:
                 connection.put(path, archive)
-                connection.run(f"nerdctl -n k8s.io load -q -i {path} && rm {path}", timeout_s=_LOAD_S)
+                connection.run(f"nerdctl -n k8s.io load -q -i {path} && rm {path} && {_KEEP}", timeout_s=_LOAD_S)
             event(machine.name, "loaded")
 
         each(machines, load)

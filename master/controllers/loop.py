@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 3_600.0
 _APPLY_BUDGET_S = 1.0  # then look again: the world has moved on
-_STAGGER_S = 0.05  # between the first lists of kinds that nobody waits for
+_LATE_S = 10.0  # how long one kind that nobody waits for may hold up the next one
 
 
 class Informers:
@@ -63,19 +63,22 @@ class Informers:
                 self._late.append(kind.resource)
 
     def start(self, stop: Stop) -> None:
-        """Follow everything; kinds wanted late come one after the other, so that a start does not stampede."""
-        for resource, informer in self.by_resource.items():
-            if resource not in self._late:
-                informer.start(stop)
+        """Follow everything; kinds wanted late come one by one after the others, so that a start does not stampede."""
+        late = [self.by_resource[resource] for resource in self._late]
+        early = [informer for resource, informer in self.by_resource.items() if resource not in self._late]
+        for informer in early:
+            informer.start(stop)
 
         def rest() -> None:
-            for resource in self._late:
-                if stop.wait_s(_STAGGER_S):
+            for informer in early:
+                informer.wait_synced(stop, _LATE_S)
+            for informer in late:
+                began_s = self._clock.monotonic_s()
+                informer.start(stop).wait_synced(stop, _LATE_S)
+                if stop.wait_s(self._clock.monotonic_s() - began_s):  # a slow server gets half of the time to itself
                     return
-                self.by_resource[resource].start(stop)
 
-        if self._late:
-            threading.Thread(target=rest, name="late-informers", daemon=True).start()
+        threading.Thread(target=rest, name="late-informers", daemon=True).start()
 
 
 @dataclass(slots=True)
