@@ -10,14 +10,13 @@ from functools import partial
 
 import msgspec
 
-from agents.kubelet import lease, node, stats, volumes
-from agents.kubelet.answers import Routes, Sources
+from agents.kubelet import lease, node, serving, stats, volumes
 from agents.kubelet.config import Config
 from agents.kubelet.nerdctl import NerdctlRuntime
 from agents.kubelet.nerdctl_cli import Settings
 from agents.kubelet.network import NetworkSettings, PodNetwork
 from agents.kubelet.process import LOG_DIR, Kubelet, World
-from agents.kubelet.server import Server, Tls
+from agents.kubelet.server import Server
 from labctl.kube.client import Client
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import UsageError
@@ -89,7 +88,8 @@ def assemble(config: Config, places: Places) -> Assembled:
         before_listing=partial(await_earlier_starts, places.runtime.binary, places.runtime.namespace, clock),
     )
     kubelet = Kubelet(config, client, heartbeat, world)
-    return Assembled(kubelet, _server(config, places, kubelet, runtime, clock))
+    server = serving.server(config, runtime, kubelet.raw_pods, clock, settings=places.runtime)
+    return Assembled(kubelet, server)
 
 
 def await_earlier_starts(binary: str, namespace: str, clock: Clock) -> None:
@@ -108,18 +108,3 @@ def _processes() -> Iterator[list[str]]:
 
 def _starts_containers(words: Sequence[str], binary: str, namespace: str) -> bool:
     return words[0] == binary and namespace in words and "run" in words and "--detach" in words
-
-
-def _server(config: Config, places: Places, kubelet: Kubelet, runtime: NerdctlRuntime, clock: Clock) -> Server | None:
-    if not config.tls_cert_file:
-        return None
-    summary = partial(stats.summary, node=config.node_name, cgroups=runtime.cgroups, clock=clock)
-    sources = Sources(
-        containers=runtime.containers,
-        pods=kubelet.raw_pods,
-        summary=lambda: summary(containers=runtime.containers(), parent=places.runtime.cgroup_parent),
-        healthy=lambda: kubelet.observer.error,
-        clock=clock,
-    )
-    tls = Tls(config.tls_cert_file, config.tls_key_file, config.client_ca_file)
-    return Server(Routes(sources), tls, port=config.port)

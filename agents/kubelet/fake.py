@@ -15,6 +15,7 @@ import select
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from agents.kubelet.runtime import (
     ContainerSpec,
@@ -215,6 +216,10 @@ class FakeRuntime:
                 raise RuntimeFailure(f"container {container_id} does not run", reason="ExecError")
             default = _behaviour(argv)
             return self._exec.get(entry.spec.name, ExecResult(default.exit_code, ""))
+
+    def exec_line(self, container_id: str, argv: Sequence[str], *, tty: bool, pid_file: Path) -> Sequence[str]:  # noqa: ARG002
+        """See `ContainerRuntime`; it runs on this machine."""
+        return ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(pid_file), *argv]
 
     def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float, wake_fd: int = -1) -> bool:
         """See `ContainerRuntime`."""

@@ -5,6 +5,7 @@ Source for the options: https://kubernetes.io/docs/reference/kubernetes-api/work
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def read(path: Path, options: Options, *, ended: Callable[[], bool], pause: Call
 
 def _pieces(path: Path, options: Options, ended: Callable[[], bool], pause: Callable[[float], bool]) -> Iterator[bytes]:
     files = parts(path)
-    reader = _Reader(path)
+    reader = Follower(path)
     if options.tail_lines is None:
         for file in files[:-1] if path in files else files:
             for line in _lines(file):
@@ -85,8 +86,17 @@ def _pieces(path: Path, options: Options, ended: Callable[[], bool], pause: Call
             return
 
 
-class _Reader:
+class Follower:
     """Reads whole lines from where it is, and goes on with the next file when the log was rotated."""
+
+    @classmethod
+    def from_now(cls, path: Path) -> Follower:
+        """One that skips what is there already."""
+        found = cls(path)
+        if path.exists():
+            size = path.stat().st_size
+            found.skip(size - _unfinished(path, size))
+        return found
 
     def __init__(self, path: Path) -> None:
         self._path, self._file, self._rest = path, -1, b""
@@ -95,6 +105,12 @@ class _Reader:
     def skip(self, position: int) -> None:
         """Begin there in the current file."""
         self._skip = position
+
+    def entries(self) -> Iterator[Entry]:
+        """What is there now, decoded."""
+        for line in self.lines():
+            with contextlib.suppress(msgspec.MsgspecError):
+                yield _DECODER.decode(line)
 
     def lines(self) -> Iterator[bytes]:
         """What is there now."""

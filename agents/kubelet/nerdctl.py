@@ -157,6 +157,10 @@ class NerdctlRuntime:
         """See `ContainerRuntime`; code 126 or 127 where the command cannot be run."""
         return self._runc.exec(container_id, argv, timeout_s=timeout_s)
 
+    def exec_line(self, container_id: str, argv: Sequence[str], *, tty: bool, pid_file: Path) -> Sequence[str]:
+        """See `ContainerRuntime`."""
+        return self._runc.line(container_id, argv, tty=tty, pid_file=pid_file)
+
     def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float, wake_fd: int = -1) -> bool:
         """See `ContainerRuntime`."""
         fds = self._inventory.open(known_pids)

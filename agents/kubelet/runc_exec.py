@@ -27,14 +27,18 @@ class RuncExec:
         self.settings = settings
         self._shell = shell
 
+    def line(self, container_id: str, argv: Sequence[str], *, tty: bool, pid_file: Path) -> list[str]:
+        """The command line that runs `argv` inside, in the foreground; its pid, as we see it, goes to `pid_file`."""
+        terminal = ["--tty", "--env", "TERM=xterm"] if tty else []
+        root = f"{self.settings.runc_root}/{self.settings.namespace}"
+        return ["runc", "--root", root, "exec", *terminal, "--pid-file", str(pid_file), container_id, *argv]
+
     def exec(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> ExecResult:
         """See `ContainerRuntime.exec`; code 126 or 127 where the command cannot be run."""
         pid_file = Path(self.settings.work_dir, f"exec-{uuid.uuid4().hex}.pid")
-        command = ["runc", "--root", f"{self.settings.runc_root}/{self.settings.namespace}", "exec"]
+        line = self.line(container_id, argv, tty=False, pid_file=pid_file)
         try:
-            output = self._shell.run(
-                [*command, "--pid-file", str(pid_file), container_id, *argv], timeout_s=timeout_s, check=False
-            )
+            output = self._shell.run(line, timeout_s=timeout_s, check=False)
         except CommandError as error:
             if error.code != 124:
                 raise RuntimeFailure(str(error), reason="ExecError") from error

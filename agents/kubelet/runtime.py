@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from labctl.runtime.errors import LabError
@@ -174,6 +175,10 @@ class ContainerRuntime(Protocol):
 
     def exec(self, container_id: str, argv: Sequence[str], *, timeout_s: float) -> ExecResult:
         """Run a command inside; an overrun deadline is code 124."""
+        ...
+
+    def exec_line(self, container_id: str, argv: Sequence[str], *, tty: bool, pid_file: Path) -> Sequence[str]:
+        """The command line that runs `argv` inside, in the foreground, and leaves its pid in a file once it runs."""
         ...
 
     def wait_exit(self, known_pids: Mapping[str, int], *, timeout_s: float, wake_fd: int = -1) -> bool:

@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS server on port 10250: logs, pods, figures; for the API server and administrators alone.
+"""The kubelet's HTTPS server on port 10250: logs, pods, figures, exec, attach, port-forward; for the API server alone.
 
 Threads and the standard library carry it: a handful of requests at a time, almost none while idle, and hardly anything
 to import at start. Each connection's handshake happens in its own thread, so nobody can hold up the others.
@@ -15,13 +15,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from agents.kubelet.answers import Request, Routes
+from agents.kubelet.streaming import STREAMING, Streams, Upgrade
 from labctl.kube.errors import ApiError, Forbidden, MethodNotAllowed, ServerError
 from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.sockets import keep_alive
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,15 @@ class Tls:
 class Server:
     """Listens in threads of its own from `start` to `stop`."""
 
-    def __init__(self, routes: Routes, tls: Tls, *, address: str = "0.0.0.0", port: int = 10250) -> None:  # noqa: S104
+    def __init__(
+        self,
+        routes: Routes,
+        tls: Tls,
+        *,
+        streams: Streams | None = None,
+        address: str = "0.0.0.0",  # noqa: S104
+        port: int = 10250,
+    ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         try:
@@ -52,7 +62,8 @@ class Server:
             context.load_verify_locations(tls.client_ca_file)
         except OSError as error:
             raise UsageError(f"the kubelet's certificates: {tls.cert_file}, {tls.client_ca_file}: {error}") from error
-        handler = type("Handler", (_Handler,), {"routes": routes, "context": context})
+        handler = type("Handler", (_Handler,), {"routes": routes, "streams": streams, "context": context})
+        self._streams = streams
         try:
             self._http = _Http((address, port), handler)
         except OSError as error:
@@ -69,7 +80,9 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Take no more connections; open ones end with the process."""
+        """Take no more connections and end the streams; other open ones end with the process."""
+        if self._streams is not None:
+            self._streams.stop()
         self._http.shutdown()
         self._http.server_close()
 
@@ -104,6 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "labctl-kubelet", ""
     routes: Routes
+    streams: Streams | None
     context: ssl.SSLContext
 
     def setup(self) -> None:
@@ -124,8 +138,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._admit()
             parts = urlsplit(self.path)
             path = tuple(unquote(word) for word in parts.path.split("/") if word)
-            query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-            kind, body = self.routes.answer(Request(path, query, self._gone))
+            pairs = tuple(parse_qsl(parts.query, keep_blank_values=True))
+            if self.streams is not None and path[:1] and path[0] in STREAMING:
+                self._upgrade(self.streams, path, pairs)
+                return
+            if self.command != "GET":
+                raise MethodNotAllowed("the kubelet serves GET alone there")
+            kind, body = self.routes.answer(Request(path, dict(pairs), self._gone))
         except LabError as error:
             self._refuse(error if isinstance(error, ApiError) else ServerError(str(error)))
             return
@@ -137,11 +156,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(body)
 
     def do_POST(self) -> None:
-        """Nothing is changed here."""
+        """Streams are opened this way, too; nothing is changed here."""
         self.close_connection = True
-        self._refuse(MethodNotAllowed("the kubelet serves GET alone"))
+        self.do_GET()
 
     do_PUT = do_DELETE = do_PATCH = do_HEAD = do_POST  # noqa: N815
+
+    def _upgrade(self, streams: Streams, path: tuple[str, ...], query: tuple[tuple[str, str], ...]) -> None:
+        """Answer 101 and give the connection away."""
+        names = {name.lower() for name in self.headers}
+        headers = {name: ",".join(self.headers.get_all(name, ())) for name in names}
+        accepted = streams.accept(Upgrade(path, query, headers))
+        self.close_connection = True
+        self.send_response(101)
+        for name, value in accepted.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.flush()
+        keep_alive(self.request)
+        accepted.run(self.request)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """To our own log, at its lowest level."""

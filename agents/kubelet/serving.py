@@ -10,8 +10,10 @@ from agents.kubelet import stats
 from agents.kubelet.answers import Routes, Sources
 from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.config import Config
+from agents.kubelet.nerdctl_cli import Settings
 from agents.kubelet.runtime import ContainerRuntime, RuntimeFailure
 from agents.kubelet.server import Server, Tls
+from agents.kubelet.streaming import Streams
 from labctl.runtime.clock import Clock
 
 
@@ -21,18 +23,17 @@ def server(
     pods: Callable[[], Sequence[msgspec.Raw]],
     clock: Clock,
     *,
-    cgroup_parent: str = "/kubepods",
+    settings: Settings | None = None,
+    address: str = "0.0.0.0",  # noqa: S104
 ) -> Server | None:
     """The server, not yet started; None where the configuration names no certificate."""
     if not config.tls_cert_file:
         return None
-    cgroups = Cgroups()
+    places, cgroups = settings or Settings(), Cgroups()
 
     def summary() -> dict[str, object]:
-        found = runtime.containers()
-        return stats.summary(
-            node=config.node_name, containers=found, cgroups=cgroups, parent=cgroup_parent, clock=clock
-        )
+        found, parent = runtime.containers(), places.cgroup_parent
+        return stats.summary(node=config.node_name, containers=found, cgroups=cgroups, parent=parent, clock=clock)
 
     def healthy() -> str:
         try:
@@ -43,4 +44,5 @@ def server(
 
     sources = Sources(runtime.containers, pods, summary, healthy, clock)
     tls = Tls(config.tls_cert_file, config.tls_key_file, config.client_ca_file)
-    return Server(Routes(sources), tls, address=config.node_ip, port=config.port)
+    streams = Streams(runtime, places.work_dir)
+    return Server(Routes(sources), tls, streams=streams, address=address, port=config.port)

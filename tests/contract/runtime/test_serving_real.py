@@ -46,8 +46,8 @@ def asker(real: World, tmp_path: Path) -> Iterator[Asker]:
         tls_key_file=str(key),
         client_ca_file=str(authority.path),
     )
-    parent = real.runtime.settings.cgroup_parent  # type: ignore[attr-defined]
-    server = serving.server(config, real.runtime, list, real.clock, cgroup_parent=parent)
+    settings = real.runtime.settings  # type: ignore[attr-defined]
+    server = serving.server(config, real.runtime, list, real.clock, settings=settings, address="127.0.0.1")
     assert server is not None
     server.start()
     yield Asker(server, authority)
