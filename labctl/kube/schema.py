@@ -55,8 +55,8 @@ class Shape:
     """
 
     __slots__ = (
-        "_properties", "_schemas", "enum", "items", "kind", "list_keys", "list_type", "merge_key", "name", "ref",
-        "required", "strategies", "values",
+        "_properties", "_schemas", "enum", "format", "items", "kind", "list_keys", "list_type", "map_type",
+        "merge_key", "name", "ref", "required", "strategies", "values",
     )  # fmt: skip
 
     def __init__(self, schemas: Schemas, raw: Mapping[str, Any], name: str = "") -> None:
@@ -64,10 +64,12 @@ class Shape:
         self.name = name  # of the definition, e.g. io.k8s.api.core.v1.PodSpec; "" for a field
         self.ref = _ref(raw)
         self.kind = _kind(raw, self.ref)
+        self.format: str = raw.get("format", "")  # of an integer: int32 or int64
         self.merge_key: str = raw.get("x-kubernetes-patch-merge-key", "")
         self.strategies: tuple[str, ...] = tuple(raw.get("x-kubernetes-patch-strategy", "").split(",")) or ()
         self.list_type: str = raw.get("x-kubernetes-list-type", "")
         self.list_keys: tuple[str, ...] = tuple(raw.get("x-kubernetes-list-map-keys", ()))
+        self.map_type: str = raw.get("x-kubernetes-map-type", "")
         self.required: tuple[str, ...] = tuple(raw.get("required", ()))
         self.enum: tuple[str, ...] = tuple(value for value in raw.get("enum", ()) if isinstance(value, str))
         self.items = Shape(schemas, raw["items"]) if "items" in raw else None

@@ -127,7 +127,8 @@ class Server:
         if verb == "update":
             return object_reply(write.update(context, request, kind, warnings), kind, form)
         if verb == "patch":
-            return object_reply(write.patch(context, request, kind, warnings), kind, form)
+            raw, code = write.patch(context, request, kind, warnings)
+            return object_reply(raw, kind, form, code)
         if verb == "delete":
             return delete.delete(context, request, kind, form)
         return delete.delete_collection(context, request, kind, form)
@@ -205,7 +206,11 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
     pairs = parse_query(environ.get("QUERY_STRING", ""))
     path = environ.get("PATH_INFO", "/")
     method = environ["REQUEST_METHOD"]
-    headers = {"content-type": environ.get("CONTENT_TYPE", ""), "authorization": environ.get("HTTP_AUTHORIZATION", "")}
+    headers = {
+        "content-type": environ.get("CONTENT_TYPE", ""),
+        "authorization": environ.get("HTTP_AUTHORIZATION", ""),
+        "user-agent": environ.get("HTTP_USER_AGENT", ""),
+    }
     return Request(
         method=method,
         path=path,

@@ -25,7 +25,7 @@ _GENERATION = frozenset({
 # Kinds that may bring their status along when they are created.
 _STATUS_ON_CREATE = frozenset({"nodes", "namespaces", "pods", "persistentvolumes"})
 # Kinds whose status writers may change labels and annotations.
-_STATUS_METADATA = frozenset({"pods", "nodes"})
+STATUS_METADATA = frozenset({"pods", "nodes"})
 # Kinds that come back themselves when they are deleted at once; others answer with a Status.
 RETURNS_DELETED = frozenset({"pods", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "services"})
 
@@ -64,7 +64,7 @@ def prepare_update(resource: Resource, new: Document, old: Document) -> None:
 def prepare_status(resource: Resource, new: Document, old: Document) -> Document:
     """The /status endpoint: only status (and, for pods and nodes, metadata) is taken from `new`."""
     metadata = new["metadata"]
-    if resource.plural not in _STATUS_METADATA:
+    if resource.plural not in STATUS_METADATA:
         metadata = old["metadata"]
     else:
         for key in ("ownerReferences", "finalizers"):

@@ -21,6 +21,7 @@ from master.apiserver.context import Context
 from master.apiserver.delete import convert_options, delete_object
 from master.apiserver.log import pod_log
 from master.apiserver.negotiate import Form
+from master.apiserver.ownership import applies
 from master.apiserver.read import get
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
@@ -55,7 +56,8 @@ def _status(context: Context, request: Request, kind: Kind, form: Form, warnings
     if request.method == "PUT":
         return object_reply(update(context, request, kind, warnings), kind, form)
     if request.method == "PATCH":
-        return object_reply(patch(context, request, kind, warnings), kind, form)
+        raw, code = patch(context, request, kind, warnings)
+        return object_reply(raw, kind, form, code)
     raise problems.method_not_allowed()
 
 
@@ -115,6 +117,9 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
             del scale
             return given
 
+    elif applies(request):
+        applied, code = patch(context, request, kind, [])
+        return document_reply(_scale_of(msgspec.json.decode(applied)), form, code)
     elif request.method == "PATCH":
         body = msgspec.json.decode(request.body)
         how = "json" if "json-patch" in media_type(request) else "merge"
@@ -139,8 +144,7 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
             raise problems.rejected(builtin("deployments", "apps"), target.name, [error])
         new = msgspec.json.decode(msgspec.json.encode(old))
         new["spec"]["replicas"] = replicas
-        main = msgspec.structs.replace(request, target=msgspec.structs.replace(target, subresource=""))
-        return prepare_update(context, main, kind, new, old)
+        return prepare_update(context, request, kind, new, old)
 
     raw, _ = context.storage.change(kind, target.namespace, target.name, change, dry_run=request.dry_run)
     return document_reply(_scale_of(msgspec.json.decode(raw)), form)

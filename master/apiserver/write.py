@@ -11,10 +11,18 @@ from typing import Any
 import msgspec
 
 from labctl.kube.codec import DecodeError, decode_json, decode_yaml
-from labctl.kube.errors import ApiError, BadRequest, Invalid, UnsupportedMediaType
+from labctl.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Invalid,
+    NotFound,
+    ServerTimeout,
+    UnsupportedMediaType,
+)
 from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch, strategic_patch
+from master.apiserver import apply, ownership, problems, strategy
 from master.apiserver import metadata as meta
-from master.apiserver import problems, strategy
 from master.apiserver.admit import Attributes
 from master.apiserver.body import check, media_type, read_object
 from master.apiserver.context import Context
@@ -31,6 +39,7 @@ _PATCHES = {
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
 }
+_APPLY_TRIES = 8
 
 
 def create(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
@@ -46,11 +55,16 @@ def create_object(context: Context, request: Request, kind: Kind, document: Docu
     if metadata.get("resourceVersion"):
         raise BadRequest("resourceVersion should not be set on objects to be created", details={})
     _same_namespace(kind, metadata, namespace)
+    owners = apply.created(context, request, kind, document) if ownership.applies(request) else None
     if kind.conversion:
         document = kind.conversion.to_stored(document)
     meta.begin(metadata, namespace if kind.resource.namespaced else "", context.clock)
     apply_defaults(kind, document)
     _must_be_named(kind, metadata)
+    if owners is None:
+        owners = ownership.created(context, request, kind, document)
+    if owners:
+        metadata["managedFields"] = owners
     strategy.prepare_create(kind.resource, document)
     name = metadata["name"]
     context.admission.admit(Attributes("create", kind, namespace, name, document, None, request.user))
@@ -135,16 +149,21 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     """
     assert request.target is not None
     resource, name, sub = kind.resource, request.target.name, request.target.subresource
+    sub = "" if sub == "scale" else sub  # what comes through it is a change of spec like any other
     metadata = new["metadata"]
     _preconditions(kind, name, metadata, old["metadata"])
     if kind.conversion:
         new = kind.conversion.to_stored(new)
+    owners = metadata.get("managedFields")
     meta.carry(metadata, old["metadata"])
     apply_defaults(kind, new)
-    if sub == "status":
+    if sub in {"status", "approval"}:
         new = strategy.prepare_status(resource, new, old)
     else:
         strategy.prepare_update(resource, new, old)
+    if not ownership.applies(request):
+        owners = ownership.updated(context, request, kind, (old, new), owners)
+    _own(new, owners)
     write = Attributes("update", kind, request.target.namespace, name, new, old, request.user, sub)
     context.admission.admit(write)
     errors = meta.errors(new["metadata"], _rule(kind)) if sub != "status" else []
@@ -152,7 +171,13 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     if errors:
         raise problems.rejected(resource, name, errors)
     _finish_deletion(new)
+    ownership.settle(new, old)
     return new
+
+
+def _own(document: Document, owners: list[Document]) -> None:
+    metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
+    document["metadata"] = {**metadata, "managedFields": owners} if owners else metadata
 
 
 def _preconditions(kind: Kind, name: str, given: Document, old: Document) -> None:
@@ -179,22 +204,65 @@ def _finish_deletion(new: Document) -> None:
         raise Deleted(new)
 
 
-def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
-    """PATCH on the object or on its /status; retried on conflict unless the patch carries a resourceVersion."""
+def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -> tuple[bytes, int]:
+    """PATCH on the object or on its /status: (the object's JSON, 201 where an apply created it, else 200).
+
+    Retried on conflict unless the patch carries a resourceVersion.
+    """
+    if ownership.applies(request):
+        return apply_object(context, request, kind)
+    if "force" in request.query:
+        why = "Forbidden: may not be specified for non-apply patch"
+        raise ownership.refused_option(request, "FieldValueForbidden", "force", why)
     how, body = _patch_body(request)
 
     def change(old: Document) -> Document:
         served = kind.conversion.from_stored(old) if kind.conversion else old
         return _patched(context, request, kind, (how, body), served, warnings)
 
-    return store_changed(context, request, kind, change)
+    return store_changed(context, request, kind, change), 200
+
+
+def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes, int]:
+    """Server-side apply: change the object, or create it where there is none."""
+    assert request.target is not None
+    target, config = request.target, apply.read_config(context, request, kind)
+    _same_namespace(kind, config["metadata"], target.namespace)
+
+    def change(old: Document) -> Document:
+        served = kind.conversion.from_stored(old) if kind.conversion else old
+        return apply.merged(context, request, kind, served, config)
+
+    for _ in range(_APPLY_TRIES):
+        try:
+            return store_changed(context, request, kind, change), 200
+        except NotFound:
+            if target.subresource or context.storage.find(kind, target.namespace, target.name) is not None:
+                raise
+        if mismatch := apply.no_such_uid(kind, target.name, config):
+            raise mismatch
+        _may_create(context, request)
+        try:
+            fresh = msgspec.json.decode(msgspec.json.encode(config))
+            return create_object(context, request, kind, fresh, target.namespace), 201
+        except AlreadyExists:
+            continue  # somebody else was faster: merge into theirs
+    raise ServerTimeout(f"{kind.resource.qualified} {target.name!r}: comes and goes, try again")
+
+
+def _may_create(context: Context, request: Request) -> None:
+    """Who may patch may not therefore create. Forbidden."""
+    del context
+    from master.apiserver.authz import authorize  # noqa: PLC0415
+
+    authorize(msgspec.structs.replace(request, method="POST"))
 
 
 def _patch_body(request: Request) -> tuple[str, Any]:
     media = media_type(request)
     how = _PATCHES.get(media)
     if how is None:
-        listed = ", ".join(_PATCHES)
+        listed = ", ".join((*_PATCHES, ownership.APPLY_TYPE))
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format - accepted media types include: {listed}", details={}
         )

@@ -127,11 +127,6 @@ def test_a_patch_with_a_stale_revision_is_a_conflict(api: Api) -> None:
     assert api.patch(f"{MAPS}/m", stale).code == 409
 
 
-def test_server_side_apply_is_not_accepted_yet(api: Api) -> None:
-    answer = api.patch(f"{MAPS}/m", {}, "apply")
-    assert (answer.code, answer.document["reason"]) == (415, "UnsupportedMediaType")
-
-
 def test_nothing_is_created_in_a_namespace_that_is_missing_or_ending(api: Api) -> None:
     missing = api.post("/api/v1/namespaces/none/configmaps", config_map())
     assert (missing.code, missing.message) == (404, 'namespaces "none" not found')
