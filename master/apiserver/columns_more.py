@@ -158,6 +158,19 @@ def _parent(shown: Shown) -> str:
     return "/".join(str(part) for part in parts if part)
 
 
+def _signed_for(shown: Shown) -> str:
+    seconds = shown.spec.get("expirationSeconds")
+    return "<none>" if seconds is None else duration(seconds)
+
+
+def _signing(shown: Shown) -> str:
+    held = {entry.get("type") for entry in shown.status.get("conditions") or ()}
+    words = ["Denied" if "Denied" in held else "Approved" if "Approved" in held else "Pending"]
+    words += ["Failed"] if "Failed" in held else []
+    words += ["Issued"] if shown.status.get("certificate") else []
+    return ",".join(words)
+
+
 _HPA = (
     Column("Reference", _hpa_reference),
     Column("Targets", _hpa_targets),
@@ -232,6 +245,13 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         AGE,
     ),
     ("autoscaling", "horizontalpodautoscalers"): _HPA,
+    ("certificates.k8s.io", "certificatesigningrequests"): (
+        AGE,
+        Column("SignerName", lambda shown: shown.spec.get("signerName") or "<none>"),
+        Column("Requestor", lambda shown: shown.spec.get("username", "")),
+        Column("RequestedDuration", _signed_for),
+        Column("Condition", _signing),
+    ),
     ("coordination.k8s.io", "leases"): (Column("Holder", lambda shown: shown.spec.get("holderIdentity", "")), AGE),
     ("discovery.k8s.io", "endpointslices"): (
         Column("AddressType", lambda shown: shown.document.get("addressType", "")),

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,36 @@ def _pss(pid: int) -> int:
     raise AssertionError(f"process {pid} has no Pss")
 
 
+class Follower:
+    """The lines a running program has written, read in a thread of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.lines: list[str] = []
+        self._stream = process.stdout
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._stream is not None
+        for line in self._stream:
+            self.lines.append(line)
+
+    def shows(self, word: str, *, deadline_s: float = 20) -> str:
+        """The first line with the word, once there is one."""
+        return wait_for(
+            lambda: next((line for line in list(self.lines) if word in line), ""),
+            what=f"{word!r} in {self.lines}",
+            deadline_s=deadline_s,
+            clock=CLOCK,
+        )
+
+    def join(self) -> None:
+        """Wait for the end of the output."""
+        self._reader.join(timeout=10)
+        assert self._stream is not None
+        self._stream.close()
+
+
 @dataclass(frozen=True)
 class Kubectl:
     """One kubectl binary, a kubeconfig and a namespace of its own."""
@@ -102,7 +134,14 @@ class Kubectl:
     home: Path
     namespace: str = "default"
 
-    def run(self, *arguments: str, stdin: str = "", check: bool = True, timeout_s: float = 60) -> str:
+    def run(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        check: bool = True,
+        timeout_s: float = 60,
+        env: dict[str, str] | None = None,
+    ) -> str:
         """Standard output; with `check` the exit code must be 0, else the error text is what comes back."""
         done = subprocess.run(
             self.argv(*arguments),
@@ -111,7 +150,7 @@ class Kubectl:
             text=True,
             timeout=timeout_s,
             check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home)},
+            env={**self._environment, **(env or {})},
         )
         if not check:
             return done.stdout + done.stderr
@@ -121,6 +160,28 @@ class Kubectl:
     def json(self, *arguments: str) -> Any:
         """The `-o json` output."""
         return msgspec.json.decode(self.run(*arguments, "-o", "json"))
+
+    def path(self, *arguments: str, at: str) -> str:
+        """What a JSONPath expression finds in the output: `at` without the braces, such as `.spec.replicas`."""
+        return self.run(*arguments, "-o", f"jsonpath={{{at}}}")
+
+    @contextmanager
+    def follow(self, *arguments: str) -> Iterator[Follower]:
+        """The command, running on its own until the block ends."""
+        process = subprocess.Popen(
+            self.argv(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment
+        )
+        follower = Follower(process)
+        try:
+            yield follower
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+            follower.join()
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "HOME": str(self.home)}
 
     def argv(self, *arguments: str) -> list[str]:
         """The whole command line."""

@@ -1,21 +1,39 @@
-"""One API server over a real etcd for the folder's kubectl tests, each in a namespace of its own."""
+"""What real clients run against: one API server over a real etcd, and a small cluster where controllers act.
+
+Each test has a namespace of its own; kubectl's tests run with every version of `tests.e2e.clients`.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import clients
 from tests.e2e.apiserver import ApiServer, Kubectl
+from tests.e2e.controlplane.plane import Plane
 from tests.etcd import Etcd
 
 
 @pytest.fixture(scope="session")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    folder: Path = tmp_path_factory.mktemp("apiserver")
+    """An API server alone: nothing acts on what is stored."""
+    with _served(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ApiServer]:
+    """An API server of the test's own, over an etcd of its own."""
+    with _served(tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[ApiServer]:
     etcd = Etcd(folder / "etcd")
     etcd.start()
     server = ApiServer(folder, etcd.url)
@@ -26,11 +44,44 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         etcd.kill()
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """API server, scheduler and controllers, with two nodes that mark their pods ready without running them."""
+    running = Plane(tmp_path_factory.mktemp("cluster"))
+    try:
+        running.start("apiserver")
+        running.start("scheduler", "controllers")
+        for name in ("n1", "n2"):
+            running.node(name)
+        yield running
+    finally:
+        running.stop()
+
+
 @pytest.fixture(params=sorted(clients.WHEELS))
-def kubectl(request: pytest.FixtureRequest, apiserver: ApiServer, tmp_path: Path) -> Iterator[Kubectl]:
-    binary = clients.program("kubectl", request.param)
+def version(request: pytest.FixtureRequest) -> str:
+    """The clients' version: the Kubernetes minor they belong to."""
+    return str(request.param)
+
+
+@pytest.fixture
+def kubectl(version: str, apiserver: ApiServer, tmp_path: Path) -> Iterator[Kubectl]:
+    """kubectl on the API server alone."""
+    with _namespaced(version, apiserver.admin, tmp_path) as tool:
+        yield tool
+
+
+@pytest.fixture
+def live(version: str, cluster: Plane, tmp_path: Path) -> Iterator[Kubectl]:
+    """kubectl on the small cluster."""
+    with _namespaced(version, cluster.folder / "admin.kubeconfig", tmp_path) as tool:
+        yield tool
+
+
+@contextmanager
+def _namespaced(version: str, kubeconfig: Path, home: Path) -> Iterator[Kubectl]:
     namespace = f"t-{uuid.uuid4().hex[:8]}"
-    tool = Kubectl(binary, apiserver.admin, tmp_path, namespace)
+    tool = Kubectl(clients.program("kubectl", version), kubeconfig, home, namespace)
     tool.run("create", "namespace", namespace)
     yield tool
     tool.run("delete", "namespace", namespace, "--wait=false")
