@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labctl.runtime.clock import SystemClock
+from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 
 T = TypeVar("T")
@@ -32,8 +33,20 @@ class Done:
 
 
 def eventually(probe: Callable[[], T | None], what: str, deadline_s: float = 60.0) -> T:
-    """What `probe` returns once it is truthy."""
-    return wait_for(probe, what=what, deadline_s=deadline_s, clock=SystemClock())
+    """What `probe` returns once it is truthy; a command that fails in it counts as not yet."""
+    failed: list[AssertionError] = []
+
+    def tried() -> T | None:
+        try:
+            return probe()
+        except AssertionError as error:
+            failed[:] = [error]
+            return None
+
+    try:
+        return wait_for(tried, what=what, deadline_s=deadline_s, clock=SystemClock())
+    except DeadlineExceeded as error:
+        raise error from (failed[0] if failed else None)
 
 
 class LabUser:

@@ -25,7 +25,10 @@ def lay_out(config: LabConfig, existing: Topology | None, taken: Iterable[str]) 
     """
     if existing is not None:
         _check_unchanged(config, existing)
-    network = config.network or (existing.network_cidr if existing else _free_network(taken))
+    if existing is not None:
+        network = existing.network_cidr
+    else:
+        network = _wanted_network(config.network, taken) if config.network else _free_network(taken)
     provider = config.provider or (existing.provider if existing else DEFAULT_PROVIDER)
     name = config.name or (existing.lab if existing else DEFAULT_NAME)
     masters = _machines("master", config.masters, existing.masters if existing else None, network, default=1)
@@ -69,6 +72,14 @@ def _machine(role: Role, number: int, node: NodeConfig, network: str) -> Machine
         labels=dict(node.labels),
         taints=tuple(Taint(taint.key, taint.effect, taint.value) for taint in node.taints),
     )
+
+
+def _wanted_network(network: str, taken: Iterable[str]) -> str:
+    for cidr in taken:
+        if IPv4Network(network).overlaps(IPv4Network(cidr, strict=False)):
+            hint = "choose another `network` in lab.yaml, or none: labctl finds a free one"
+            raise UsageError(f"network: {network} overlaps {cidr}, which this host uses already", hint=hint)
+    return network
 
 
 def _free_network(taken: Iterable[str]) -> str:

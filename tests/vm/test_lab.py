@@ -41,6 +41,14 @@ def test_a_worker_loses_its_power_and_the_drill_passes(user: LabUser, tmp_path: 
     assert (report["verdict"], report["provider"]) == ("pass", "vagrant")
 
 
+def test_the_power_cut_left_the_loaded_image_whole(user: LabUser) -> None:
+    for node in ("worker1", "worker2"):
+        snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+        found = user.labctl("ssh", node, "--", f"find {snapshots} -path '*/bin/serve' -printf '%s\\n'").stdout.split()
+        assert found
+        assert "0" not in found  # bytes: never written out, they are the first thing a power cut takes
+
+
 def test_a_snapshot_brings_the_whole_lab_back(user: LabUser) -> None:
     eventually(lambda: len([pod for pod in user.pods() if is_ready(pod)]) == 3, "three ready pods", 120)
     before = {pod_key(pod) for pod in user.pods()}
