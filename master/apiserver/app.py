@@ -11,13 +11,13 @@ from typing import Any
 import flask
 import msgspec
 
-from labctl.kube.errors import ApiError, ServerError, TooLarge, TooManyRequests, Unauthorized, Unavailable
+from labctl.kube.errors import ApiError, ServerError, TooLarge, TooManyRequests, Unavailable
 from labctl.runtime.errors import LabError
 from master.apiserver import delete, discovery, health, problems, read, reviews, subresources, watch, write
 from master.apiserver.authn import Authenticator
-from master.apiserver.authz import authorize
 from master.apiserver.connection import connected
 from master.apiserver.context import Context
+from master.apiserver.impersonation import impersonated
 from master.apiserver.metrics import Metrics
 from master.apiserver.negotiate import PLAIN, Form, negotiate
 from master.apiserver.openapi import OpenApi
@@ -39,7 +39,7 @@ class Server:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.metrics = Metrics(context.clock)
-        self._authenticator = Authenticator()
+        self._authenticator = Authenticator(context.tokens, context.clock)
         self._openapi = OpenApi(context.registry)
         self._in_flight = {True: 0, False: 0}  # by "does it write"
 
@@ -49,7 +49,8 @@ class Server:
         began_s = self.context.clock.monotonic_s()
         request: Request | None = None
         try:
-            user = self._authenticator.user(environ.get("gunicorn.socket"))
+            user = self._authenticator.user(environ.get("gunicorn.socket"), environ.get("HTTP_AUTHORIZATION", ""))
+            user = impersonated(user, environ, self.context.authorizer)
             request = _request(environ, user, body)
             reply = self._guarded(request, environ, warnings)
         except ApiError as error:
@@ -93,9 +94,7 @@ class Server:
             self._in_flight[writes] -= 1
 
     def _dispatch(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
-        if request.headers.get("authorization", "").lower().startswith("bearer "):
-            raise Unauthorized("Unauthorized")
-        authorize(request)
+        self.context.authorizer.authorize(request)
         accept = environ.get("HTTP_ACCEPT", "")
         if request.target is None or not request.target.is_resource:
             return self._path(request, accept)

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.kube.errors import AlreadyExists, NotFound
 from labctl.kube.resources import ENDPOINT_SLICES, NAMESPACES, PRIORITY_CLASSES, SERVICES, Resource, builtin
+from master.apiserver import bootstrap_rbac
 from master.apiserver.context import Context
 from master.apiserver.request import Request, Target, User
 from master.apiserver.write import create_object
@@ -41,6 +42,7 @@ def run(context: Context) -> None:
     cidr = builtin("servicecidrs", "networking.k8s.io")
     _create(context, cidr, "", {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [context.config.service_cidr]}})
     _kubernetes_service(context)
+    bootstrap_rbac.run(context)
     context.allocation.repair()
 
 

@@ -8,9 +8,11 @@ from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Stop
 from master.apiserver.admit import Chain
 from master.apiserver.allocation import Allocation
+from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
 from master.apiserver.registry import Registry
 from master.apiserver.storage import Storage
+from master.apiserver.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,5 @@ class Context:
     storage: Storage
     admission: Chain
     allocation: Allocation
+    authorizer: Authorizer
+    tokens: Tokens

@@ -21,6 +21,7 @@ class User(msgspec.Struct, frozen=True):
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()  # what the credential says besides, e.g. the pod of a token
 
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))

@@ -23,10 +23,12 @@ from master.apiserver import bootstrap, schemas
 from master.apiserver.admit import Chain, World
 from master.apiserver.allocation import Allocation
 from master.apiserver.app import Server, create_app
+from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
 from master.apiserver.context import Context
 from master.apiserver.registry import Registry
 from master.apiserver.storage import Storage
+from master.apiserver.tokens import Tokens
 from master.store.etcd import EtcdStore, Tls
 from master.store.memory import MemoryStore
 from master.store.protocol import Store, StoreError
@@ -56,6 +58,7 @@ def make_context(config: Config, store: Store, stop: Stop) -> Context:
     clock = SystemClock()
     registry = Registry(schemas.load())
     storage = Storage(store, clock, stop)
+    authorizer = Authorizer(storage, registry)
     return Context(
         config=config,
         clock=clock,
@@ -64,6 +67,8 @@ def make_context(config: Config, store: Store, stop: Stop) -> Context:
         storage=storage,
         admission=Chain(World(storage, registry, config.timing)),
         allocation=Allocation(storage, registry, config, clock),
+        authorizer=authorizer,
+        tokens=Tokens(config.service_account_key_file, storage, registry, clock),
     )
 
 

@@ -1,0 +1,1 @@
+"""Who may do what: RBAC from the watch caches, the node authorizer, and what a refusal says."""
