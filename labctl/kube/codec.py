@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,50 +20,90 @@ from labctl.runtime.errors import LabError
 
 Document = dict[str, Any]
 
-_MAX_DEPTH = 100
-_GO_TYPES = {"string": "string", "integer": "int32", "number": "float64", "boolean": "bool"}
+MAX_DEPTH = 200  # of a body's nesting; whoever walks a document may recurse
+_MAX_SHAPE_DEPTH = 100
+_GO_TYPES = {
+    "string": "string", "integer": "int32", "number": "float64", "boolean": "bool", "quantity": "resource.Quantity",
+    "intstr": "intstr.IntOrString", "time": "v1.Time", "bytes": "[]uint8",
+}  # fmt: skip
+_LIMITS = {"int32": 1 << 31, "int64": 1 << 63}
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
+
+Path = tuple[Any, str | int] | None  # the place of a value: the place around it and the last step
 
 
 class DecodeError(LabError):
     """The body cannot be read as what it should be."""
 
 
+class _WrongType(DecodeError):
+    """A value of the wrong JSON type; the struct that has the field is named on the way out."""
+
+    def __init__(self, value: Any, path: Path, go: str) -> None:
+        shown = f"number {value}" if go in _LIMITS and _json_type(value) == "number" else _json_type(value)
+        self.told = f"json: cannot unmarshal {shown} into Go"
+        self.field, self.go, self.struct = _field(path), go, ""
+        super().__init__(f"{self.told} value of type {go}")
+
+    def inside(self, struct: str) -> None:
+        """The innermost struct around the value, e.g. PodSpec."""
+        if not self.struct and self.field:
+            self.struct = struct
+            self.args = (f"{self.told} struct field {struct}.{self.field} of type {self.go}",)
+
+
 def decode_json(body: bytes) -> Any:
-    """Parse JSON; DecodeError."""
+    """Parse JSON; DecodeError. As in Go, what is not UTF-8 becomes U+FFFD."""
     try:
-        return msgspec.json.decode(body)
+        found = msgspec.json.decode(body)
+    except UnicodeDecodeError:
+        return decode_json(body.decode(errors="replace").encode())
     except (msgspec.DecodeError, RecursionError) as error:
-        raise DecodeError(f"invalid JSON: {error}") from error
+        raise DecodeError(f"json parse error: {error}") from error
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper(found, MAX_DEPTH):
+        raise DecodeError("json parse error: exceeded max depth")
+    return found
+
+
+def _deeper(document: Any, limit: int) -> bool:
+    """Whether lists and objects are nested more than `limit` deep."""
+    level = [document]
+    for _ in range(limit):
+        inner = (value for node in level for value in (node.values() if isinstance(node, dict) else node))
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def decode_yaml(body: bytes) -> Any:
-    """Parse one YAML document without tags, aliases or anchors; DecodeError."""
-    import yaml  # noqa: PLC0415 - rarely sent, slow to import
+    """Parse one YAML document: aliases within bounds, no tags; DecodeError."""
+    from labctl.kube.yaml_body import decode  # noqa: PLC0415 - rarely sent, slow to import
 
-    class Plain(yaml.SafeLoader):
-        """No aliases: they make small bodies into huge documents. No dates: they are strings in the API."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.composer.ComposerError(None, None, "aliases are not accepted")
-            return super().compose_node(parent, index)
-
-    Plain.yaml_implicit_resolvers = {
-        letter: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
-        for letter, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    try:
-        return yaml.load(body, Loader=Plain)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DecodeError(f"invalid YAML: {error}") from error
+    return decode(body)
 
 
 def clean(document: Document, shape: Shape | None) -> list[str]:
     """Prune nulls in place, check types; the paths of unknown fields. DecodeError names the field."""
-    unknown: list[str] = []
+    unknown: list[Path] = []
     if shape is not None:
-        _object(document, shape, "", unknown, 0)
-    return unknown
+        _object(document, shape, None, unknown, 0)
+    return [_shown(path) for path in unknown]
+
+
+def _shown(path: Path) -> str:
+    """As `spec.containers[0].image`."""
+    steps: list[str] = []
+    while path is not None:
+        path, step = path
+        steps.append(f"[{step}]" if isinstance(step, int) else f".{step}")
+    return "".join(reversed(steps)).lstrip(".")
+
+
+def _field(path: Path) -> str:
+    """As Go names it in errors: without the places in lists."""
+    return re.sub(r"\[\d+\]", "", _shown(path))
 
 
 def _json_type(value: Any) -> str:
@@ -74,30 +116,29 @@ def _json_type(value: Any) -> str:
     return "array" if isinstance(value, list) else "object" if isinstance(value, dict) else "null"
 
 
-def _wrong(value: Any, path: str, go: str) -> DecodeError:
-    field = path.lstrip(".")
-    return DecodeError(f"json: cannot unmarshal {_json_type(value)} into Go struct field {field} of type {go}")
-
-
-def _object(node: Any, shape: Shape, path: str, unknown: list[str], depth: int) -> None:
+def _object(node: Any, shape: Shape, path: Path, unknown: list[Path], depth: int) -> None:
     if not isinstance(node, dict):
-        raise _wrong(node, path, shape.target.name.rpartition(".")[2] or "struct")
-    if depth > _MAX_DEPTH:
+        raise _WrongType(node, path, _go_type(shape))
+    if depth > _MAX_SHAPE_DEPTH:
         raise DecodeError("the object is nested too deeply")
     properties = shape.properties
     for key in [key for key, value in node.items() if value is None]:
         del node[key]
-    for key, value in node.items():
-        field = properties.get(key)
-        if field is None:
-            unknown.append(f"{path}.{key}".lstrip("."))
-            continue
-        checked = _value(value, field, f"{path}.{key}", unknown, depth)
-        if checked is not value:
-            node[key] = checked
+    try:
+        for key, value in node.items():
+            field = properties.get(key)
+            if field is None:
+                unknown.append((path, key))
+                continue
+            checked = _value(value, field, (path, key), unknown, depth)
+            if checked is not value:
+                node[key] = checked
+    except _WrongType as error:
+        error.inside(shape.target.name.rpartition(".")[2])
+        raise
 
 
-def _value(value: Any, field: Shape, path: str, unknown: list[str], depth: int) -> Any:
+def _value(value: Any, field: Shape, path: Path, unknown: list[Path], depth: int) -> Any:
     kind = field.kind
     if kind == "object":
         _object(value, field, path, unknown, depth + 1)
@@ -105,67 +146,104 @@ def _value(value: Any, field: Shape, path: str, unknown: list[str], depth: int) 
         _array(value, field, path, unknown, depth + 1)
     elif kind == "map":
         _map(value, field, path, unknown, depth + 1)
-    elif kind in {"string", "time"}:
+    elif kind == "string":
         if not isinstance(value, str):
-            raise _wrong(value, path, "string")
+            raise _WrongType(value, path, "string")
     elif kind != "any":
-        return _scalar(value, kind, path)
+        return _scalar(value, kind, field, path)
     return value
 
 
-def _scalar(value: Any, kind: str, path: str) -> Any:
+def _scalar(value: Any, kind: str, field: Shape, path: Path) -> Any:
     if kind == "integer":
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _wrong(value, path, "int32")
-    elif kind == "number":
+        return _integer(value, field.format or "int32", path)
+    if kind == "number":
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _wrong(value, path, "float64")
+            raise _WrongType(value, path, "float64")
     elif kind == "boolean":
         if not isinstance(value, bool):
-            raise _wrong(value, path, "bool")
+            raise _WrongType(value, path, "bool")
     elif kind == "quantity":
-        return _quantity(value, path)
+        return _quantity(value)
     elif kind == "intstr":
-        if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise _wrong(value, path, "intstr.IntOrString")
+        if not isinstance(value, str):
+            return _integer(value, "int32", None)
     elif kind == "bytes":
-        try:
-            base64.b64decode(value, validate=True)
-        except (TypeError, binascii.Error, ValueError):
-            raise DecodeError(f"illegal base64 data in {path.lstrip('.')}") from None
+        _bytes(value, path)
+    elif kind == "time":
+        return _time(value, path, micro=field.ref.endswith("MicroTime"))
     return value
 
 
-def _quantity(value: Any, path: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise _wrong(value, path, "resource.Quantity")
+def _integer(value: Any, go: str, path: Path) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    limit = _LIMITS.get(go, 1 << 63)
+    if isinstance(value, bool) or not isinstance(value, int) or not -limit <= value < limit:
+        raise _WrongType(value, path, go)
+    return value
+
+
+def _quantity(value: Any) -> str:
     try:
-        return canonical(value)
+        return canonical(value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else "?")
     except ValueError as error:
-        raise DecodeError(f"{path.lstrip('.')}: {error}") from error
+        raise DecodeError(str(error)) from error
 
 
-def _array(value: Any, field: Shape, path: str, unknown: list[str], depth: int) -> None:
+def _bytes(value: Any, path: Path) -> None:
+    if not isinstance(value, str):
+        raise _WrongType(value, path, "[]uint8")
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        good = _BASE64.match(value)
+        raise DecodeError(f"illegal base64 data at input byte {good.end() if good else 0}") from None
+
+
+def _time(value: Any, path: Path, *, micro: bool) -> str:
+    """In UTC and to the second (microsecond), as the API writes times."""
+    if not isinstance(value, str):
+        raise _WrongType(value, path, "string")
+    if len(value) == (27 if micro else 20) and value[-1] == "Z" and _TIME.fullmatch(value):
+        return value
+    form = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    try:
+        if not _TIME.fullmatch(value):
+            raise ValueError
+        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise DecodeError(f'parsing time "{value}" as "{form}": cannot parse "{value}" as "2006"') from None
+    return moment.isoformat(timespec="microseconds" if micro else "seconds").replace("+00:00", "Z")
+
+
+def _array(value: Any, field: Shape, path: Path, unknown: list[Path], depth: int) -> None:
     if not isinstance(value, list):
-        raise _wrong(value, path, "[]" + _element(field.items))
+        raise _WrongType(value, path, "[]" + _go_type(field.items))
     items = field.items
     if items is None or items.kind == "any":
         return
     for at, entry in enumerate(value):
-        checked = _value(entry, items, f"{path}[{at}]", unknown, depth)
+        checked = _value(entry, items, (path, at), unknown, depth)
         if checked is not entry:
             value[at] = checked
 
 
-def _element(items: Shape | None) -> str:
-    return "" if items is None else _GO_TYPES.get(items.kind, items.ref.rpartition(".")[2])
+def _go_type(shape: Shape | None) -> str:
+    """As Go writes the type of a field: v1.PodSpec, []string, map[string]string."""
+    if shape is None:
+        return "interface {}"
+    if shape.kind == "array":
+        return "[]" + _go_type(shape.items)
+    if shape.kind == "map":
+        return "map[string]" + _go_type(shape.values)
+    name = shape.target.name
+    return _GO_TYPES.get(shape.kind) or (".".join(name.split(".")[-2:]) if name else "interface {}")
 
 
-def _map(value: Any, field: Shape, path: str, unknown: list[str], depth: int) -> None:
+def _map(value: Any, field: Shape, path: Path, unknown: list[Path], depth: int) -> None:
     if not isinstance(value, dict):
-        raise _wrong(value, path, "map[string]" + _element(field.values))
+        raise _WrongType(value, path, _go_type(field))
     values = field.values
     assert values is not None
     for key in [key for key, entry in value.items() if entry is None]:
@@ -175,7 +253,8 @@ def _map(value: Any, field: Shape, path: str, unknown: list[str], depth: int) ->
             del value[key]
     if values.kind == "any":
         return
+    named = values.kind in {"object", "array", "map"}  # as Go, a wrong plain value is told without its key
     for key, entry in value.items():
-        checked = _value(entry, values, f"{path}.{key}", unknown, depth)
+        checked = _value(entry, values, (path, key) if named else path, unknown, depth)
         if checked is not entry:
             value[key] = checked

@@ -104,7 +104,7 @@ class Encoder:
 
     def object(self, document: Document) -> bytes:
         """The whole body for an object, a list, a Status: the envelope around it. EncodeError."""
-        kind, api_version = str(document.get("kind", "")), str(document.get("apiVersion", ""))
+        kind, api_version = str(document.get("kind", "")), str(document.get("apiVersion", "v1"))
         if api_version.startswith("meta.k8s.io/"):
             return envelope(api_version, kind, self._partial(document))
         group, _, version = api_version.rpartition("/")

@@ -43,7 +43,7 @@ def messages(source: str, package: str) -> Iterator[tuple[str, dict[str, str]]]:
         elif name and (field := _FIELD.match(line)):
             tags = field["tags"]
             number, named = _PROTOBUF.search(tags), _JSON.search(tags)
-            if number and named:
+            if number and named and named["name"] != "-":
                 fields[number["number"]] = _entry(field, named, package)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 
 from labctl.kube import protobuf
 from labctl.kube.codec import DecodeError, clean, decode_json, decode_yaml
+from labctl.kube.duplicates import duplicates
 from labctl.kube.schema import Schemas
 from master.apiserver import schemas as where
 
@@ -41,21 +42,24 @@ def test_quantities_are_text_in_canonical_form(schemas: Schemas) -> None:
     limits = {"cpu": 0.5, "memory": 1024, "storage": "1.5Gi"}
     document = {"spec": {"containers": [{"resources": {"limits": limits}}]}}
     checked(document, schemas)
-    assert limits == {"cpu": "500m", "memory": "1024", "storage": "1.5Gi"}
+    assert limits == {"cpu": "500m", "memory": "1024", "storage": "1536Mi"}
 
 
 @pytest.mark.parametrize(
     ("spec", "where_and_type"),
     [
-        ({"containers": {}}, "spec.containers of type []Container"),
-        ({"containers": ["x"]}, "spec.containers[0] of type Container"),
-        ({"nodeName": 1}, "spec.nodeName of type string"),
-        ({"hostNetwork": "yes"}, "spec.hostNetwork of type bool"),
-        ({"terminationGracePeriodSeconds": 1.5}, "spec.terminationGracePeriodSeconds of type int32"),
-        ({"nodeSelector": {"a": 1}}, "spec.nodeSelector.a of type string"),
+        ({"containers": {}}, "object into Go struct field PodSpec.spec.containers of type []v1.Container"),
+        ({"containers": ["x"]}, "string into Go struct field PodSpec.spec.containers of type v1.Container"),
+        ({"containers": [{"env": 1}]}, "number into Go struct field Container.spec.containers.env of type []v1.EnvVar"),
+        ({"nodeName": 1}, "number into Go struct field PodSpec.spec.nodeName of type string"),
+        ({"hostNetwork": "yes"}, "string into Go struct field PodSpec.spec.hostNetwork of type bool"),
+        ({"terminationGracePeriodSeconds": 1.5}, "number 1.5 into Go struct field PodSpec.spec.termina"),
+        ({"priority": 1 << 31}, "number 2147483648 into Go struct field PodSpec.spec.priority of type int32"),
+        ({"nodeSelector": {"a": 1}}, "number into Go struct field PodSpec.spec.nodeSelector of type string"),
+        ([], "array into Go struct field Pod.spec of type v1.PodSpec"),
     ],
 )
-def test_wrong_types_are_named_with_their_place(schemas: Schemas, spec: dict[str, Any], where_and_type: str) -> None:
+def test_wrong_types_are_named_with_their_place(schemas: Schemas, spec: Any, where_and_type: str) -> None:
     with pytest.raises(DecodeError, match="cannot unmarshal") as raised:
         checked({"spec": spec}, schemas)
     assert where_and_type in str(raised.value)
@@ -77,11 +81,70 @@ def test_deep_nesting_is_refused(schemas: Schemas) -> None:
         checked(crd, schemas, "CustomResourceDefinition", "apiextensions.k8s.io")
 
 
-def test_yaml_has_no_aliases_tags_or_dates() -> None:
-    assert decode_yaml(b"a: 2026-01-01\nb: [1, x]") == {"a": "2026-01-01", "b": [1, "x"]}
-    for bad in (b"a: &x 1\nb: *x", b"a: !!python/object:os.system x", b"a: [", b"\x00"):
+def test_yaml_has_no_tags_or_dates_and_text_for_keys() -> None:
+    assert decode_yaml(b"a: 2026-01-01\nb: [1, x]\n3: c\ntrue: d") == {
+        "a": "2026-01-01",
+        "b": [1, "x"],
+        "3": "c",
+        "true": "d",
+    }
+    for bad in (
+        b"a: !!python/object:os.system x",
+        b"a: [",
+        b"\x00",
+        b"a: 1\n---\nb: 2",
+        b"? [a]\n: b",
+        b"a: !!binary AAAA",
+    ):
         with pytest.raises(DecodeError):
             decode_yaml(bad)
+
+
+def test_what_yaml_aliases_share_comes_apart() -> None:
+    found = decode_yaml(b"a: &x {b: [1]}\nc: *x")
+    found["a"]["b"].append(2)
+    assert found["c"] == {"b": [1]}
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + b"".join(b"%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n" % (n, n, *[n - 1] * 8) for n in range(98, 108)),
+        b"a: &a [*a]",
+        b"[" * 5000 + b"]" * 5000,
+        b"- " * 1000 + b"x",
+    ],
+    ids=["aliases of aliases", "an anchor in itself", "deep brackets", "deep lists"],
+)
+def test_a_yaml_bomb_is_refused_before_it_goes_off(bomb: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_yaml(bomb)
+
+
+def test_times_are_stored_in_utc_to_the_second(schemas: Schemas) -> None:
+    metadata = {"creationTimestamp": "2026-01-01T01:00:00.5+01:00"}
+    checked({"metadata": metadata}, schemas)
+    assert metadata == {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    with pytest.raises(DecodeError, match='parsing time "yesterday" as "2006-01-02T15:04:05Z07:00"'):
+        checked({"metadata": {"deletionTimestamp": "yesterday"}}, schemas)
+
+
+def test_bytes_that_are_not_utf_8_become_the_replacement_character() -> None:
+    assert decode_json(b'{"a":"\xff"}') == {"a": "\ufffd"}
+
+
+def test_a_body_may_be_wide_but_not_deep() -> None:
+    assert len(decode_json(b"[" + b"{}," * 999 + b"{}]")) == 1000
+    with pytest.raises(DecodeError, match="max depth"):
+        decode_json(b"[" * 201 + b"]" * 201)
+
+
+def test_keys_given_twice_are_found_at_any_depth() -> None:
+    body = b'{"a": 1, "b": [{"c": 1, "c": {"d": 1, "d": 2}}], "a": 2}'
+    assert duplicates(body, decode_json(body)) == ["b[0].c", "b[0].c.d", "a"]
+    once = b'{"a":"\\u00e9","b":[{}]}'
+    assert duplicates(once, decode_json(once)) == []
 
 
 def varint(number: int) -> bytes:
@@ -160,7 +223,7 @@ def _loaded() -> Schemas:
 def test_every_kind_of_the_table_has_a_schema_behind_its_fields(schemas: Schemas) -> None:
     unknown = [
         f"{message}.{entry[1:]}"
-        for message, fields in protobuf._table().items()
+        for message, fields in protobuf.table().items()
         if message in set(schemas.names())
         for entry in fields.values()
         if entry[0] != "=" and entry[1:] not in schemas.shape(message).properties

@@ -106,6 +106,6 @@ def test_a_metadata_list_has_nothing_else(api: Api) -> None:
 
 
 def test_a_format_that_is_not_served_is_refused_but_a_second_choice_is_taken(api: Api) -> None:
-    protobuf = "application/vnd.kubernetes.protobuf"
-    assert api.get(PODS, accept=protobuf).code == 406
-    assert api.get(PODS, accept=f"{protobuf},application/json").code == 200
+    refused = api.get(PODS, accept="text/html")
+    assert (refused.code, refused.document["reason"]) == (406, "NotAcceptable")
+    assert api.get(PODS, accept="text/html,application/json").code == 200

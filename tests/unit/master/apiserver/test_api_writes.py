@@ -68,7 +68,7 @@ def test_unknown_fields_are_refused_told_or_kept_as_asked(api: Api) -> None:
 def test_a_value_of_the_wrong_type_is_refused_with_its_place(api: Api) -> None:
     answer = api.post(DEPLOYMENTS, deployment(replicas="many"))  # type: ignore[arg-type]
     assert answer.code == 400
-    assert "cannot unmarshal string into Go struct field spec.replicas of type int32" in answer.message
+    assert "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32" in answer.message
 
 
 def test_a_dry_run_stores_nothing(api: Api) -> None:
@@ -167,7 +167,7 @@ def test_bodies_that_make_no_sense_are_refused(api: Api) -> None:
     assert api.post(MAPS, {"kind": "Secret", "apiVersion": "v1"}).code == 400
     assert api.post(MAPS, {"kind": "ConfigMap", "apiVersion": "v2"}).code == 400
     assert api.post(MAPS, b"a", media="text/plain").code == 415
-    assert api.post(MAPS, b"a: &x [1]\nb: *x", media="application/yaml").code == 400
+    assert api.post(MAPS, b"a: &x [*x]", media="application/yaml").code == 400
     assert api.post(MAPS, b"[" * 100_000).code == 400
 
 
