@@ -252,10 +252,7 @@ def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes,
 
 def _may_create(context: Context, request: Request) -> None:
     """Who may patch may not therefore create. Forbidden."""
-    del context
-    from master.apiserver.authz import authorize  # noqa: PLC0415
-
-    authorize(msgspec.structs.replace(request, method="POST"))
+    context.authorizer.authorize(msgspec.structs.replace(request, method="POST"))
 
 
 def _patch_body(request: Request) -> tuple[str, Any]:
