@@ -15,6 +15,7 @@ from labctl.kube import component  # noqa: E402
 def main() -> int:
     """Parse, load, serve until told to stop; exit code 2 for a bad configuration."""
     parser = argparse.ArgumentParser(prog="master.apiserver", description="The Kubernetes API server of a labctl lab.")
+    parser.set_defaults(logging_format="json")
     return component.main(parser, _run)
 
 

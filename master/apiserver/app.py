@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import flask
 import msgspec
 
-from labctl.kube.errors import ApiError, ServerError, TooLarge, TooManyRequests, Unavailable
+from labctl.kube.errors import ApiError, ServerError, TooLarge, Unavailable
 from labctl.runtime.errors import LabError
 from master.apiserver import delete, discovery, health, problems, read, reviews, subresources, watch, write
 from master.apiserver.authn import Authenticator
-from master.apiserver.connection import connected
+from master.apiserver.connection import STREAMS, connected
 from master.apiserver.context import Context
 from master.apiserver.impersonation import impersonated
-from master.apiserver.metrics import Metrics
-from master.apiserver.negotiate import PLAIN, Form, negotiate
+from master.apiserver.limits import REQUEST_S, long_running, within
+from master.apiserver.negotiate import PLAIN, Form, negotiate, negotiated_error, wants_aggregated
 from master.apiserver.openapi import OpenApi
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
@@ -30,7 +30,9 @@ from master.store.protocol import StoreError
 _log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 3 * 1024 * 1024
-_MAX_READS, _MAX_WRITES = 400, 200  # at once; watches and logs do not count
+_MAX_AUDIT_ID = 64
+_OPEN = frozenset({"/healthz", "/livez", "/readyz"})  # not asked of the authorizer, which may be what is not well
+_SLOW_S = 2.0  # a request that took longer is worth a line in the log
 
 
 class Server:
@@ -38,71 +40,67 @@ class Server:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.metrics = Metrics(context.clock)
+        self.metrics = context.metrics
         self._authenticator = Authenticator(context.tokens, context.clock)
         self._openapi = OpenApi(context.registry)
-        self._in_flight = {True: 0, False: 0}  # by "does it write"
 
     def answer(self, environ: dict[str, Any], body: Callable[[], bytes]) -> tuple[Reply, list[str]]:
         """The reply to one request and its warnings; never raises."""
         warnings: list[str] = []
         began_s = self.context.clock.monotonic_s()
         request: Request | None = None
+        accept = environ.get("HTTP_ACCEPT", "")
         try:
             user = self._authenticator.user(environ.get("gunicorn.socket"), environ.get("HTTP_AUTHORIZATION", ""))
             user = impersonated(user, environ, self.context.authorizer)
             request = _request(environ, user, body)
-            reply = self._guarded(request, environ, warnings)
+            asked = request
+            reply = self.metrics.in_flight.run(asked, lambda: self._dispatch(asked, environ, warnings))
         except ApiError as error:
-            reply = _failure(error)
+            reply = _failure(error, accept)
         except StoreError as error:
-            reply = _failure(Unavailable(f"etcdserver: {error}", details={}))
+            reply = _failure(Unavailable(f"etcdserver: {error}", details={}), accept)
         except (LabError, RecursionError) as error:
             _log.exception("%s %s failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
-            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}))
+            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}), accept)
         except Exception as error:  # the server must answer whatever happens
             _log.exception("%s %s failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
-            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}))
+            reply = _failure(ServerError(f"Internal error occurred: {error}", details={}), accept)
         self._note(environ, request, reply, self.context.clock.monotonic_s() - began_s)
         return reply, warnings
 
     def _note(self, environ: dict[str, Any], request: Request | None, reply: Reply, took_s: float) -> None:
-        target = request.target if request else None
-        verb = request.verb if request else str(environ.get("REQUEST_METHOD", "")).lower()
-        plural = target.plural if target else ""
-        self.metrics.request(verb, plural, target.subresource if target else "", reply.code, took_s)
-        if _log.isEnabledFor(logging.DEBUG):
-            kv = {"verb": verb, "path": environ.get("PATH_INFO"), "code": reply.code, "ms": round(took_s * 1000, 1)}
-            _log.debug("request", extra={"kv": kv | {"user": request.user.name if request else ""}})
-
-    def _guarded(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
-        """With a limit on how many requests are at work at once."""
-        long_lived = request.verb == "watch" or (request.target is not None and request.target.subresource == "log")
-        if long_lived or request.target is None:
-            return self._dispatch(request, environ, warnings)
-        writes = request.method not in {"GET", "HEAD"}
-        if self._in_flight[writes] >= (_MAX_WRITES if writes else _MAX_READS):
-            raise TooManyRequests(
-                "too many requests, please try again later",
-                details={"retryAfterSeconds": 1},
-                headers={"Retry-After": "1"},
-            )
-        self._in_flight[writes] += 1
-        try:
-            return self._dispatch(request, environ, warnings)
-        finally:
-            self._in_flight[writes] -= 1
+        """Count the request; say in the log what went wrong, or slowly, and with -v everything."""
+        target = request.target if request is not None else None
+        kind = self.context.registry.find(target.group, target.version, target.plural) if target else None
+        self.metrics.request(request, kind, reply.code, took_s)
+        stream = not isinstance(reply.body, bytes)
+        if stream and request is not None and request.verb != "watch" and long_running(request):
+            STREAMS.add(environ.get("gunicorn.socket"))
+        slow = took_s >= _SLOW_S and not stream
+        level = logging.INFO if slow or reply.code >= 500 else logging.DEBUG
+        if _log.isEnabledFor(level):
+            verb = request.verb if request is not None else environ.get("REQUEST_METHOD", "")
+            user = request.user.name if request is not None else ""
+            told = {"verb": verb, "path": environ.get("PATH_INFO"), "code": reply.code, "ms": round(took_s * 1000, 1)}
+            told |= {"user": user, "audit-ID": environ.get("labctl.audit_id", "")}
+            _log.log(level, "slow request" if slow else "request", extra={"kv": told})
 
     def _dispatch(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
-        self.context.authorizer.authorize(request)
+        if request.target is not None and not self.context.startup.finished:
+            raise Unavailable("the API server is starting, try again later", details={"retryAfterSeconds": 1})
+        if request.path not in _OPEN:
+            self.context.authorizer.authorize(request)
         accept = environ.get("HTTP_ACCEPT", "")
         if request.target is None or not request.target.is_resource:
-            return self._path(request, accept)
+            return self._path(request, environ)
         target = request.target
         kind = self.context.registry.find(target.group, target.version, target.plural)
         if kind is None:
             raise problems.no_such_resource()
-        form = PLAIN if target.subresource == "log" else negotiate(accept)
+        form = PLAIN
+        if target.subresource != "log":
+            form = negotiate(accept, protobuf=bool(kind.schema_name), stream=request.verb == "watch")
         if form.transform == "Table" and (include := request.query.get("includeObject")):
             form = msgspec.structs.replace(form, include=include)
         return self._resource(request, kind, form, warnings)
@@ -120,7 +118,8 @@ class Server:
         if verb == "list":
             return read.list_objects(context, request, kind, form)
         if verb == "watch":
-            return self.metrics.watching(kind.resource, watch.watch(context, request, kind, form))
+            told = partial(self.metrics.sent, kind.resource)
+            return self.metrics.watching(kind.resource, watch.watch(context, request, kind, form, told))
         if verb == "create":
             return object_reply(write.create(context, request, kind, warnings), kind, form, 201)
         if verb == "update":
@@ -132,34 +131,41 @@ class Server:
             return delete.delete(context, request, kind, form)
         return delete.delete_collection(context, request, kind, form)
 
-    def _path(self, request: Request, accept: str) -> Reply:
+    def _path(self, request: Request, environ: dict[str, Any]) -> Reply:
         """Everything that is no resource: discovery, OpenAPI, health, version, metrics."""
         if request.method not in {"GET", "HEAD"}:
             raise problems.method_not_allowed()
         path, registry = request.path.rstrip("/") or "/", self.context.registry
+        accept = environ.get("HTTP_ACCEPT", "")
         if path in {"/api", "/apis"}:
-            if "as=APIGroupDiscoveryList" in accept and "v=v2;" in accept.replace(" ", "") + ";":
+            if wants_aggregated(accept):
                 found = discovery.aggregated(registry, core=path == "/api")
                 return Reply(msgspec.json.encode(found), content_type=discovery.AGGREGATED)
             if path == "/api":
                 config = self.context.config
-                return document_reply(discovery.core_versions(f"{config.advertise_address}:{config.port}"), PLAIN)
-            return document_reply(discovery.group_list(registry), PLAIN)
+                versions = discovery.core_versions(f"{config.advertise_address}:{config.port}")
+                return document_reply(versions, negotiate(accept))
+            return document_reply(discovery.group_list(registry), negotiate(accept))
         if request.target is not None:
             listed = discovery.resource_list(registry, request.target.group, request.target.version)
             if listed is None:
                 raise problems.no_such_resource()
-            return document_reply(listed, PLAIN)
-        return self._other_path(path, request)
+            return document_reply(listed, negotiate(accept))
+        return self._other_path(path, request, environ)
 
-    def _other_path(self, path: str, request: Request) -> Reply:
-        parts = path.strip("/").split("/")
+    def _other_path(self, path: str, request: Request, environ: dict[str, Any]) -> Reply:
+        parts, accept = path.strip("/").split("/"), environ.get("HTTP_ACCEPT", "")
         if parts[0] in {"healthz", "livez", "readyz"}:
-            return health.check(self.context, parts[0], "/".join(parts[1:]), verbose="verbose" in request.query)
+            excluded = [value for name, value in parse_query(environ.get("QUERY_STRING", "")) if name == "exclude"]
+            verbose = "verbose" in request.query
+            return health.check(self.context, parts[0], "/".join(parts[1:]), verbose=verbose, exclude=excluded)
         if path == "/version":
             return document_reply(health.VERSION, PLAIN)
         if path == "/metrics":
-            return Reply(self.metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+            return Reply(
+                self.metrics.render(self.context.storage.counts()),
+                content_type="text/plain; version=0.0.4; charset=utf-8",
+            )
         if path == "/openapi/v2":
             return Reply(self._openapi.v2())
         if path == "/openapi/v3":
@@ -171,7 +177,7 @@ class Server:
         groups = self.context.registry.groups()
         if parts[0] == "apis" and len(parts) == 2 and parts[1] in groups:
             about = {"kind": "APIGroup", "apiVersion": "v1"} | discovery.group(parts[1], groups[parts[1]])
-            return document_reply(about, PLAIN)
+            return document_reply(about, negotiate(accept))
         if path == "/":
             return document_reply({"paths": self._paths()}, PLAIN)
         raise problems.no_such_resource()
@@ -205,6 +211,7 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
     pairs = parse_query(environ.get("QUERY_STRING", ""))
     path = environ.get("PATH_INFO", "/")
     method = environ["REQUEST_METHOD"]
+    target = parse_path(path)
     headers = {
         "content-type": environ.get("CONTENT_TYPE", ""),
         "authorization": environ.get("HTTP_AUTHORIZATION", ""),
@@ -216,7 +223,7 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
         query=dict(reversed(pairs)),  # the first of repeated options counts
         headers=headers,
         user=user,
-        target=parse_path(path),
+        target=target,
         body=b"" if method in {"GET", "HEAD"} else body(),
         alive=partial(connected, environ.get("gunicorn.socket")),
     )
@@ -234,11 +241,18 @@ def _must_serve(kind: Kind, namespace: str, verb: str, *, named: bool) -> None:
         raise problems.no_such_resource()
 
 
-def _failure(error: ApiError) -> Reply:
-    headers = dict(error.headers)
-    if isinstance(error, TooManyRequests):
-        headers.setdefault("Retry-After", str(error.details.get("retryAfterSeconds", 1)))
-    return Reply(msgspec.json.encode(error.to_status()), error.code, headers=headers)
+def _failure(error: ApiError, accept: str = "") -> Reply:
+    headers, form = dict(error.headers), negotiated_error(accept)
+    if after_s := error.details.get("retryAfterSeconds"):  # without it clients take a 429 as the answer: an eviction's
+        headers.setdefault("Retry-After", str(after_s))
+    reply = document_reply(error.to_status(), form, error.code)
+    reply.headers |= headers
+    return reply
+
+
+def _audit_id(given: str) -> str:
+    """The id that the log, the audit log and the answer share: the client's `Audit-ID`, or a new one."""
+    return given if given and len(given) <= _MAX_AUDIT_ID and given.isascii() and given.isprintable() else str(uuid4())
 
 
 def create_app(server: Server) -> flask.Flask:
@@ -252,13 +266,15 @@ def create_app(server: Server) -> flask.Flask:
             length = incoming.content_length
             if length is not None and length > _MAX_BODY_BYTES:
                 raise TooLarge(f"Request entity too large: limit is {_MAX_BODY_BYTES}", details={})
-            data = incoming.stream.read(_MAX_BODY_BYTES + 1)
+            data = within(REQUEST_S, lambda: incoming.stream.read(_MAX_BODY_BYTES + 1))
             if len(data) > _MAX_BODY_BYTES:
                 raise TooLarge(f"Request entity too large: limit is {_MAX_BODY_BYTES}", details={})
             return data
 
-        reply, warnings = server.answer(incoming.environ, body)
-        return respond(reply, warnings, request_id=secrets.token_hex(8))
+        environ = incoming.environ
+        audit_id = environ["labctl.audit_id"] = _audit_id(environ.get("HTTP_AUDIT_ID", ""))
+        reply, warnings = server.answer(environ, body)
+        return respond(reply, warnings, request_id=audit_id)
 
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     app.add_url_rule("/", "root", every, methods=methods, provide_automatic_options=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+STREAMS: set[Any] = set()  # connections whose answer is a stream that a stop cuts short: logs, exec, port-forward
 _ESTABLISHED = 1  # the first byte of Linux's struct tcp_info is the connection's state
 
 

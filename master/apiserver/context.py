@@ -10,7 +10,9 @@ from master.apiserver.admit import Chain
 from master.apiserver.allocation import Allocation
 from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
+from master.apiserver.metrics import Metrics
 from master.apiserver.registry import Registry
+from master.apiserver.startup import Startup
 from master.apiserver.storage import Storage
 from master.apiserver.tokens import Tokens
 
@@ -28,3 +30,5 @@ class Context:
     allocation: Allocation
     authorizer: Authorizer
     tokens: Tokens
+    metrics: Metrics
+    startup: Startup

@@ -1,20 +1,34 @@
-"""/metrics in Prometheus' text format, with upstream's names: requests, latencies, watchers, memory."""
+"""/metrics with upstream's names: requests, latencies, requests at work, watchers, etcd, stored objects, the process.
+
+Source: apiserver `endpoints/metrics/metrics.go`, `storage/etcd3/metrics/metrics.go`. Labels hold only what is served:
+a client cannot grow them.
+"""
 
 from __future__ import annotations
 
-import resource as process
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from labctl.kube.resources import Resource
 from labctl.runtime.clock import Clock
+from master.apiserver import process
+from master.apiserver.limits import InFlight
+from master.apiserver.prometheus import Histogram, family, head, labels
+from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply
+from master.apiserver.request import Request
 
-_BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _VERBS = {
     "get": "GET", "list": "LIST", "watch": "WATCH", "create": "POST", "update": "PUT", "patch": "PATCH",
     "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
 }  # fmt: skip
+_METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
+_APPLY = "application/apply-patch"
+_SERIES = ("component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version")
+_WATCH = ("group", "kind", "version")
+_ETCD = ("operation", "group", "resource")
+
+Series = tuple[str, ...]
 
 
 class Metrics:
@@ -22,86 +36,134 @@ class Metrics:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._requests: Counter[tuple[str, str, str, int]] = Counter()
-        self._durations: dict[str, list[int]] = {}
-        self._totals: dict[str, float] = {}
-        self._watchers: Counter[tuple[str, str, str]] = Counter()
+        self.in_flight = InFlight()
+        self._requests: Counter[tuple[Series, int]] = Counter()
+        self._durations: dict[Series, Histogram] = {}
+        self._terminations: Counter[tuple[Series, int]] = Counter()
+        self._watchers: Counter[Series] = Counter()
+        self._events: Counter[Series] = Counter()
+        self._etcd: dict[Series, Histogram] = {}
+        self._etcd_errors: Counter[Series] = Counter()
 
-    def request(self, verb: str, plural: str, subresource: str, code: int, took_s: float) -> None:
-        """One request was answered (a watch: began)."""
-        shown = _VERBS.get(verb, "other") if plural else verb.upper()
-        self._requests[shown, plural, subresource, code] += 1
-        if verb == "watch":
+    def request(self, request: Request | None, kind: Kind | None, code: int, took_s: float) -> None:
+        """One request was answered (a watch: began). `kind` is None where nothing is served at the path."""
+        series = _series(request, kind)
+        self._requests[series, code] += 1
+        if code in {429, 504}:
+            self._terminations[series, code] += 1
+        if request is not None and request.verb == "watch":
             return
-        counts = self._durations.setdefault(shown, [0] * (len(_BUCKETS) + 1))
-        place = next((at for at, bound in enumerate(_BUCKETS) if took_s <= bound), len(_BUCKETS))
-        counts[place] += 1
-        self._totals[shown] = self._totals.get(shown, 0.0) + took_s
+        found = self._durations.get(series)
+        if found is None:
+            found = self._durations[series] = Histogram()
+        found.observe(took_s)
+
+    def etcd(self, operation: str, key: str, took_s: float, failed: bool) -> None:
+        """One call to etcd ended; its key, or prefix, names the resource."""
+        _, _, group, resource, *_ = key.split("/", 4)
+        series = (operation, "" if group == "core" else group, resource)
+        found = self._etcd.get(series)
+        if found is None:
+            found = self._etcd[series] = Histogram()
+        found.observe(took_s)
+        if failed:
+            self._etcd_errors[series] += 1
 
     def watching(self, resource: Resource, reply: Reply) -> Reply:
         """The reply, counted as a watcher for as long as it streams."""
         assert not isinstance(reply.body, bytes)
-        reply.body = _Counted(self._watchers, (resource.group, resource.version, resource.kind), reply.body)
+        reply.body = _Counted(self._watchers, _watch_of(resource), reply.body)
         return reply
 
-    def render(self) -> bytes:
-        """Everything, as text."""
-        lines = [
-            "# HELP apiserver_request_total Counter of apiserver requests.",
-            "# TYPE apiserver_request_total counter",
-        ]
-        for (verb, plural, subresource, code), count in sorted(self._requests.items()):
-            labels = f'code="{code}",resource="{plural}",subresource="{subresource}",verb="{verb}"'
-            lines.append(f"apiserver_request_total{{{labels}}} {count}")
-        lines += [
-            "# HELP apiserver_request_duration_seconds Response latency distribution in seconds.",
-            "# TYPE apiserver_request_duration_seconds histogram",
-        ]
-        for verb, counts in sorted(self._durations.items()):
-            lines += _histogram(verb, counts, self._totals[verb])
-        lines += [
-            "# HELP apiserver_longrunning_requests Gauge of all active long-running apiserver requests.",
-            "# TYPE apiserver_longrunning_requests gauge",
-        ]
-        for (group, version, kind), count in sorted(self._watchers.items()):
-            labels = f'group="{group}",kind="{kind}",verb="WATCH",version="{version}"'
-            lines.append(f"apiserver_longrunning_requests{{{labels}}} {count}")
-        usage = process.getrusage(process.RUSAGE_SELF)
-        lines += [
-            "# TYPE process_cpu_seconds_total counter",
-            f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.2f}",
-            "# TYPE process_max_resident_memory_bytes gauge",
-            f"process_max_resident_memory_bytes {usage.ru_maxrss * 1024}",
-        ]
+    def sent(self, resource: Resource, events: int) -> None:
+        """A watcher of `resource` was sent that many events."""
+        self._events[_watch_of(resource)] += events
+
+    def render(self, objects: Mapping[tuple[str, str], int]) -> bytes:
+        """Everything, as text; `objects` is the number stored by (group, plural)."""
+        lines: list[str] = []
+        counted = {(code, *series): count for (series, code), count in self._requests.items()}
+        cut = {(code, *series): count for (series, code), count in self._terminations.items()}
+        names, at_work = ("code", *_SERIES), self.in_flight
+        lines += family("apiserver_request_total", "counter", "Counter of apiserver requests.", names, counted)
+        lines += _histograms(
+            "apiserver_request_duration_seconds", "Response latency distribution in seconds.", _SERIES, self._durations
+        )
+        what = "Number of requests the apiserver terminated in self-defense."
+        lines += family("apiserver_request_terminations_total", "counter", what, names, cut)
+        what = "Number of requests now being executed, by kind."
+        flying = {("mutating",): at_work.writes, ("readOnly",): at_work.reads}
+        lines += family("apiserver_current_inflight_requests", "gauge", what, ("request_kind",), flying)
+        long = {("apiserver", *key, "WATCH"): count for key, count in self._watchers.items()}
+        what = "Gauge of all active long-running apiserver requests."
+        lines += family(
+            "apiserver_longrunning_requests", "gauge", what, ("component", "group", "kind", "version", "verb"), long
+        )
+        what = "Number of currently registered watchers for a given resource."
+        lines += family("apiserver_registered_watchers", "gauge", what, _WATCH, dict(self._watchers))
+        what = "Number of events sent in watch clients."
+        lines += family("apiserver_watch_events_total", "counter", what, _WATCH, dict(self._events))
+        lines += self._storage(objects)
+        lines += process.lines()
         return ("\n".join(lines) + "\n").encode()
 
+    def _storage(self, objects: Mapping[tuple[str, str], int]) -> list[str]:
+        what = "Etcd request latency in seconds for each operation and object type."
+        lines = _histograms("etcd_request_duration_seconds", what, _ETCD, self._etcd)
+        what = "Etcd failed request counts for each operation and object type."
+        lines += family("etcd_request_errors_total", "counter", what, _ETCD, dict(self._etcd_errors))
+        what = "Number of stored objects at the time of last check split by kind."
+        qualified = {(f"{plural}.{group}" if group else plural,): count for (group, plural), count in objects.items()}
+        lines += family("apiserver_storage_objects", "gauge", what, ("resource",), qualified)
+        return lines + family("apiserver_resource_objects", "gauge", what, ("group", "resource"), dict(objects))
 
-def _histogram(verb: str, counts: list[int], total_s: float) -> Iterator[str]:
-    name, running = "apiserver_request_duration_seconds", 0
-    for bound, count in zip((*_BUCKETS, "+Inf"), counts, strict=True):
-        running += count
-        yield f'{name}_bucket{{verb="{verb}",le="{bound}"}} {running}'
-    yield f'{name}_sum{{verb="{verb}"}} {total_s:.6f}'
-    yield f'{name}_count{{verb="{verb}"}} {running}'
+
+def _series(request: Request | None, kind: Kind | None) -> Series:
+    """The labels of a request, in the order of `_SERIES`."""
+    if request is None:
+        return ("apiserver", "", "", "", "", "", "other", "")
+    if kind is None or request.target is None:
+        verb = request.method.lower()
+        return ("apiserver", "", "", "", "", "", verb.upper() if verb in _METHODS else "other", "")
+    target, resource, verb = request.target, kind.resource, request.verb
+    shown = _VERBS.get(verb, "other")
+    if verb == "patch" and request.headers.get("content-type", "").startswith(_APPLY):
+        shown = "APPLY"
+    scope = "resource" if target.name or verb == "create" else "namespace" if target.namespace else "cluster"
+    dry = "All" if "dryRun" in request.query else ""
+    return ("apiserver", dry, resource.group, resource.plural, scope, target.subresource, shown, resource.version)
+
+
+def _histograms(name: str, what: str, names: Iterable[str], found: Mapping[Series, Histogram]) -> list[str]:
+    names = tuple(names)
+    lines = head(name, "histogram", what)
+    for series, histogram in sorted(found.items()):
+        lines += histogram.lines(name, labels(names, series))
+    return lines
+
+
+def _watch_of(resource: Resource) -> Series:
+    return resource.group, resource.kind, resource.version
 
 
 class _Counted:
     """A stream that counts while it is open."""
 
-    def __init__(
-        self, counter: Counter[tuple[str, str, str]], key: tuple[str, str, str], body: Iterable[bytes]
-    ) -> None:
-        self._counter, self._key, self._body = counter, key, body
+    def __init__(self, watchers: Counter[Series], key: Series, body: Iterable[bytes]) -> None:
+        self._watchers, self._key, self._body = watchers, key, body
         self._open = True
-        counter[key] += 1
+        watchers[key] += 1
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._body
+        try:
+            yield from self._body
+        finally:
+            self.close()
 
     def close(self) -> None:
         """The server is done with the stream."""
         if self._open:
             self._open = False
-            self._counter[self._key] -= 1
+            self._watchers[self._key] -= 1
         if (close := getattr(self._body, "close", None)) is not None:
             close()

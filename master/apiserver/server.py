@@ -11,12 +11,18 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
+from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from labctl.kube.errors import ApiError
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import Backoff, Stop
 from master.apiserver import bootstrap, schemas
@@ -25,11 +31,15 @@ from master.apiserver.allocation import Allocation
 from master.apiserver.app import Server, create_app
 from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
+from master.apiserver.connection import STREAMS
 from master.apiserver.context import Context
+from master.apiserver.metrics import Metrics
 from master.apiserver.registry import Registry
+from master.apiserver.startup import Startup
 from master.apiserver.storage import Storage
 from master.apiserver.tokens import Tokens
 from master.store.etcd import EtcdStore, Tls
+from master.store.measured import MeasuredStore
 from master.store.memory import MemoryStore
 from master.store.protocol import Store, StoreError
 
@@ -38,9 +48,11 @@ _log = logging.getLogger(__name__)
 _CONNECTIONS = 8192
 _KEEPALIVE_S = 180  # longer than clients keep a connection idle (90 s), so that it is never us who closes first
 _GRACE_S = 15
-_HANG_UP_S = 0.1  # between looks for connections that have become idle
+_HANG_UP_S = 0.05  # between looks for connections that have become idle
+_HEARTBEAT_S = 1.0  # to gunicorn's master process
 _TIMEOUT_S = 120  # gunicorn kills a worker that is silent for this long
 
+_CLOCK = SystemClock()
 stop = Stop()  # set by the worker's signal handlers; ends the watches
 
 
@@ -53,11 +65,12 @@ def open_store(config: Config) -> Store:
     return EtcdStore(list(config.etcd_servers), clock=clock, tls=tls)
 
 
-def make_context(config: Config, store: Store, stop: Stop) -> Context:
-    """Everything the handlers use."""
+def make_context(config: Config, store: Store, stop: Stop, *, following: Stop | None = None) -> Context:
+    """Everything the handlers use. The watch caches follow the store until `following` (else `stop`) is set."""
     clock = SystemClock()
     registry = Registry(schemas.load())
-    storage = Storage(store, clock, stop)
+    metrics = Metrics(clock)
+    storage = Storage(MeasuredStore(store, clock, metrics.etcd), clock, following or stop)
     authorizer = Authorizer(storage, registry)
     return Context(
         config=config,
@@ -69,42 +82,73 @@ def make_context(config: Config, store: Store, stop: Stop) -> Context:
         allocation=Allocation(storage, registry, config, clock),
         authorizer=authorizer,
         tokens=Tokens(config.service_account_key_file, storage, registry, clock),
+        metrics=metrics,
+        startup=Startup(),
     )
 
 
 def prepare(context: Context) -> None:
-    """Run the bootstrap until the store lets it finish."""
-    backoff = Backoff(base_s=0.2, cap_s=3.0)
+    """Run the bootstrap until the store lets it finish; until then requests for resources are turned away."""
+    backoff = Backoff(base_s=0.1, cap_s=2.0)
     while not context.stop.is_set():
         try:
             bootstrap.run(context)
+        except (StoreError, ApiError) as error:
+            _log.warning("waiting for the store", extra={"kv": {"error": error}})
+        except Exception:
+            _log.exception("the bootstrap failed; trying again")
+        else:
+            context.startup.finish()
+            _log.info("serving", extra={"kv": {"port": context.config.port}})
             return
-        except StoreError as error:
-            _log.warning("waiting for the store: %s", error)
-            context.stop.wait_s(backoff.next_s())
+        context.stop.wait_s(backoff.next_s())
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's gevent worker, which on its way out also ends our watches and hangs up idle connections.
+    """gunicorn's gevent worker, with an end of its own: requests are finished, watches ended, idle connections hung up.
 
-    Clients keep connections for minutes; gunicorn alone would wait for them until its graceful timeout.
+    gunicorn alone would wait, a second at a time, for clients that keep connections for minutes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._idle: set[Any] = set()
+        self._open: set[Any] = set()  # every connection
+        self._idle: set[Any] = set()  # those without a request
+        self._leaving = Event()
+
+    def run(self) -> None:
+        """Serve until told to stop, then leave."""
+        context = ssl_context(self.cfg)
+        pool = Pool(self.worker_connections)
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(1)
+            handle = partial(self.handle, listener)
+            servers.append(StreamServer(listener, handle=handle, spawn=pool, ssl_context=context))
+            servers[-1].start()
+        while self.alive:
+            self.notify()
+            self._leaving.wait(_HEARTBEAT_S)
+        for server in servers:
+            server.close()  # no new connections
+        self.app.end_watches()
+        self._finish()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection, from its handshake to its end."""
+        self._open.add(client)
         self._idle.add(client)
         try:
             super().handle(listener, client, addr)
         finally:
+            self._open.discard(client)
             self._idle.discard(client)
+            STREAMS.discard(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """One request on it."""
         self._idle.discard(sock)
+        STREAMS.discard(sock)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
@@ -112,24 +156,36 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish requests, end watches."""
-        self._leave()
         super().handle_exit(sig, frame)
+        self._leave()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGINT and SIGQUIT: the same."""
+        del sig, frame
+        self.alive = False
         self._leave()
-        super().handle_quit(sig, frame)
 
     def _leave(self) -> None:
-        stop.set()
-        gevent.spawn(self._hang_up)  # a signal handler must not block
+        stop.set()  # /readyz fails from now on
+        self._leaving.set()
 
-    def _hang_up(self) -> None:
-        while True:
-            for sock in tuple(self._idle):
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+    def _finish(self) -> None:
+        """Hang up each connection once it is idle; streams other than watches at once. Wait for the rest, a while."""
+        end_s = _CLOCK.monotonic_s() + _GRACE_S
+        while self._open - self._idle - STREAMS and _CLOCK.monotonic_s() < end_s:
+            self.notify()
+            _hang_up(self._idle)
             gevent.sleep(_HANG_UP_S)
+        if busy := self._open - self._idle - STREAMS:
+            _log.warning("requests were not finished in time", extra={"kv": {"requests": len(busy)}})
+        _hang_up(self._open)
+        gevent.sleep(_HANG_UP_S)
+
+
+def _hang_up(connections: set[Any]) -> None:
+    for sock in tuple(connections):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
@@ -147,6 +203,7 @@ class Application(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.end_watches: Callable[[], None] = lambda: None  # once the worker has loaded
         schemas.load()  # before the port is bound: nobody waits on it, and the worker shares the memory
         super().__init__()
 
@@ -177,8 +234,9 @@ class Application(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Callable[..., Any]:
-        """In the worker: open the store, create what must exist, then serve."""
-        context = make_context(self._config, open_store(self._config), stop)
-        prepare(context)
-        _log.info("serving", extra={"kv": {"port": self._config.port}})
+        """In the worker: serve, and meanwhile create what must exist."""
+        context = make_context(self._config, open_store(self._config), stop, following=Stop())
+        context.startup.begin()
+        self.end_watches = context.storage.end_watches
+        gevent.spawn(prepare, context)
         return create_app(Server(context))

@@ -69,6 +69,23 @@ class Storage:
             found.wait_ready(deadline_s=_READ_S)
         return found
 
+    def end_watches(self) -> None:
+        """End every watch, and refuse new ones: the server goes down. Reads and writes go on."""
+        for cache in tuple(self._caches.values()):
+            cache.close()
+
+    def unready(self) -> list[str]:
+        """The prefixes of caches whose first list has not been read."""
+        return [prefix for prefix, cache in tuple(self._caches.items()) if not cache.ready]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many objects each cache holds, by group and plural."""
+        found: dict[tuple[str, str], int] = {}
+        for prefix, cache in tuple(self._caches.items()):
+            _, _, group, plural, _ = prefix.split("/")
+            found["" if group == "core" else group, plural] = len(cache)
+        return found
+
     def current(self, kind: Kind) -> WatchCache:
         """The cache, once it holds everything the store holds now: a consistent read."""
         cache = self.cache(kind)

@@ -72,7 +72,7 @@ class WatchCache:
         self._watchers: list[Watcher] = []
         self._followers: list[set[str]] = []
         self._revision = 0
-        self._ready = self._ended = False
+        self._ready = self._ended = self._over = False  # _ended: no watches any more; _over: nothing follows the store
         self._moved = threading.Condition(self.lock)
         self._waiting = 0
 
@@ -93,6 +93,10 @@ class WatchCache:
     def get(self, key: str) -> Cached | None:
         """The object as far as the cache knows; call `wait_current` first for a consistent read."""
         return self._objects.get(key)
+
+    def __len__(self) -> int:
+        """How many objects there are."""
+        return len(self._objects)
 
     def list(self, prefix: str = "") -> tuple[tuple[Cached, ...], int]:
         """All objects whose key begins with `prefix`, in key order, and the revision at which that was the state."""
@@ -159,7 +163,7 @@ class WatchCache:
                 self._watchers.remove(watcher)
 
     def close(self) -> None:
-        """End every watch: the API server goes down."""
+        """End every watch, cleanly, and begin no new one: the API server goes down. Reads go on while it follows."""
         with self.lock:
             self._ended = True
         self._end_watches(Unavailable("the API server is shutting down", details={"retryAfterSeconds": 1}))
@@ -183,6 +187,7 @@ class WatchCache:
                 _log.exception("the cache of %s failed; listing again", self._prefix)
                 current = False
             stop.wait_s(backoff.next_s())
+        self._over = True
         self.close()
 
     def _follow(self, changes: Iterator[Change | Progress], backoff: Backoff, stop: Stop) -> None:
@@ -288,11 +293,13 @@ class WatchCache:
             ask()
             with self.lock:
                 left_s = end_s - self.clock.monotonic_s()
-                if left_s <= 0 or self._ended:
+                if left_s <= 0 or self._over:
                     return reached()
                 self._waiting += 1
-                self._moved.wait_for(reached, min(left_s, _ASK_AGAIN_S))
-                self._waiting -= 1
+                try:
+                    self._moved.wait_for(reached, min(left_s, _ASK_AGAIN_S))
+                finally:
+                    self._waiting -= 1
         return True
 
     def _end_watches(self, error: ApiError) -> None:

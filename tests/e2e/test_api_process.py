@@ -105,7 +105,7 @@ def test_a_stop_ends_watches_cleanly_and_the_next_start_goes_on(server: ApiServe
         ended.set()
 
     threading.Thread(target=follow, daemon=True).start()
-    metrics = b'apiserver_longrunning_requests{group="",kind="ConfigMap",verb="WATCH",version="v1"} 1'
+    metrics = b'apiserver_registered_watchers{group="",kind="ConfigMap",version="v1"} 1'
     wait_for(lambda: metrics in client.request("GET", "/metrics"), what="the watch", deadline_s=10, clock=CLOCK)
     began_s = CLOCK.monotonic_s()
     assert server.stop() == 0
