@@ -12,7 +12,12 @@ Document = dict[str, Any]
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _DELETE_OPTIONS, _STATUS, _PATCH = _META + "DeleteOptions", _META + "Status", _META + "Patch"
 _ANSWER_TYPES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
-_PATCH_TYPES = ("application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json")
+_PATCH_TYPES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+)
 _LIST_OPTIONS = (
     ("allowWatchBookmarks", "boolean"), ("continue", "string"), ("fieldSelector", "string"),
     ("labelSelector", "string"), ("limit", "integer"), ("resourceVersion", "string"),

@@ -128,11 +128,10 @@ def updated(
     )
 
 
-def settle(new: Document, old: Document) -> None:
-    """Let a write that changes nothing but the times of its owners change nothing at all."""
+def settled(new: Document, old: Document) -> Document:
+    """What to store: `old` itself where `new` differs from it in nothing, or in the times of its owners alone."""
     mine, theirs = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
-    if not mine or not theirs or mine is theirs or not managed.same_but_time(mine, theirs):
-        return
-    metadata = {**new["metadata"], "managedFields": theirs}
-    if metadata == old["metadata"] and {**new, "metadata": metadata} == old:
-        new["metadata"] = metadata
+    same = new
+    if mine and theirs and mine != theirs and managed.same_but_time(mine, theirs):
+        same = {**new, "metadata": {**new["metadata"], "managedFields": theirs}}
+    return old if same == old else new

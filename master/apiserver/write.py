@@ -171,8 +171,7 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     if errors:
         raise problems.rejected(resource, name, errors)
     _finish_deletion(new)
-    ownership.settle(new, old)
-    return new
+    return ownership.settled(new, old)
 
 
 def _own(document: Document, owners: list[Document]) -> None:
@@ -241,18 +240,14 @@ def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes,
                 raise
         if mismatch := apply.no_such_uid(kind, target.name, config):
             raise mismatch
-        _may_create(context, request)
+        # Who may patch may not therefore create.
+        context.authorizer.authorize(msgspec.structs.replace(request, method="POST"))
         try:
             fresh = msgspec.json.decode(msgspec.json.encode(config))
             return create_object(context, request, kind, fresh, target.namespace), 201
         except AlreadyExists:
             continue  # somebody else was faster: merge into theirs
     raise ServerTimeout(f"{kind.resource.qualified} {target.name!r}: comes and goes, try again")
-
-
-def _may_create(context: Context, request: Request) -> None:
-    """Who may patch may not therefore create. Forbidden."""
-    context.authorizer.authorize(msgspec.structs.replace(request, method="POST"))
 
 
 def _patch_body(request: Request) -> tuple[str, Any]:

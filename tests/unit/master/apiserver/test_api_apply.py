@@ -114,6 +114,13 @@ def test_an_apply_that_changes_nothing_is_no_write(api: Api) -> None:
     assert apply(api, f"{MAPS}/m", cm(a="1")).document == first
 
 
+def test_the_hour_alone_does_not_make_an_apply_a_write(api: Api) -> None:
+    made = apply(api, f"{DEPLOYMENTS}/d", web()).document
+    long_ago = [{**entry, "time": "2020-01-01T00:00:00Z"} for entry in made["metadata"]["managedFields"]]
+    aged = api.patch(f"{DEPLOYMENTS}/d", {"metadata": {"managedFields": long_ago, "labels": {"a": "b"}}}).document
+    assert apply(api, f"{DEPLOYMENTS}/d", web()).document == aged
+
+
 def test_fields_are_reset_to_their_defaults_when_nobody_wants_them(api: Api) -> None:
     apply(api, f"{DEPLOYMENTS}/d", web(replicas=5))
     body = web()
