@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from labctl.kube.quantity import parse
 from labctl.kube.resources import Resource
+from master.apiserver import strategy_service
+from master.apiserver.qos import qos_class
 
 Document = dict[str, Any]
 Hook = Callable[[Document], None]
@@ -55,6 +56,8 @@ def prepare_update(resource: Resource, new: Document, old: Document) -> None:
     if (resource.group, resource.plural) == ("", "namespaces"):
         new["spec"] = old.get("spec", {})  # only /finalize changes it
         new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = new["metadata"]["name"]
+    if hook := _ON_UPDATE.get((resource.group, resource.plural)):
+        hook(new, old)
     if resource.plural in _GENERATION and _body(new) != _body(old):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     if resource.plural == "pods":
@@ -117,21 +120,9 @@ def _job_created(document: Document) -> None:
 _ON_CREATE: dict[tuple[str, str], Hook] = {
     ("", "pods"): _pod_created,
     ("", "namespaces"): _namespace_created,
+    ("", "services"): strategy_service.created,
     ("batch", "jobs"): _job_created,
 }
-
-
-def qos_class(spec: Document) -> str:
-    """Guaranteed, Burstable or BestEffort. Source: `pkg/apis/core/v1/helper/qos/qos.go`."""
-    guaranteed, any_set = True, False
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    for container in containers:
-        resources = container.get("resources") or {}
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-        for name in ("cpu", "memory"):
-            limit, request = parse(limits.get(name, 0)), parse(requests.get(name, limits.get(name, 0)))
-            any_set = any_set or bool(limit) or bool(request)
-            guaranteed = guaranteed and bool(limit) and limit == request
-    if not any_set:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
+_ON_UPDATE: dict[tuple[str, str], Callable[[Document, Document], None]] = {
+    ("", "services"): strategy_service.updated,
+}
