@@ -21,7 +21,8 @@ __all__ = ["box", "hold", "kubectl", "problems", "rootfs"]
 
 _HERE = Path(__file__).parent
 _ROOTFS_S = 1_200.0
-_TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "qemu-img": "qemu-utils"}
+_TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.ext4": "e2fsprogs", "qemu-img": "qemu-utils", "unxz": "xz-utils"}
+_NOTES = ("I:", "W:", "E:")  # how mmdebstrap's own lines begin, and apt's
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -110,7 +111,9 @@ def _bootstrap(target: Path, program: Path, shell: Shell) -> None:
 
 
 def _last_words(error: CommandError) -> str:
-    """The line that says why; mmdebstrap itself ends with less telling ones."""
+    """The line that says why: what our script or a package said last, else apt's first complaint."""
     lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+    if any("customise.sh" in line for line in lines) and (said := [ln for ln in lines if not ln.startswith(_NOTES)]):
+        return said[-1]
     told = [line for line in lines if line.startswith(("E:", "Err:", "W: Failed"))]
     return (told or lines or [str(error)])[0]

@@ -111,6 +111,13 @@ def test_a_failed_build_says_why_and_leaves_nothing(tmp_path: Path, shell: Build
     assert not list(tmp_path.glob("*rootfs-*"))
 
 
+def test_what_our_own_script_said_last_is_what_a_person_reads(tmp_path: Path, shell: BuilderShell) -> None:
+    script = "/somewhere/customise.sh"
+    shell.fails = f'{script}: 25: unxz: not found\nE: setup failed: E: command failed: sh "{script}" "$1"'
+    with pytest.raises(LabError, match="unxz: not found"):
+        box.rootfs(tmp_path, quiet, shell)
+
+
 def test_without_root_a_build_is_refused_with_a_hint(
     tmp_path: Path, shell: BuilderShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
