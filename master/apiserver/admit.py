@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from labctl.kube.timing import Profile
+from labctl.runtime.clock import Clock
 from labctl.runtime.discovery import discover
 from master.apiserver import admission
+from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.registry import Kind, Registry
 from master.apiserver.request import User
 from master.apiserver.storage import Storage
@@ -22,6 +25,8 @@ class World:
     storage: Storage
     registry: Registry
     profile: Profile
+    authorizer: Authorizer
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,12 @@ class Admission(Protocol):
 class Chain:
     """Every plugin, in order."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, disabled: Collection[str] = ()) -> None:
+        """`disabled` are names of plugins to leave out, as upstream's --disable-admission-plugins."""
         self._world = world
         found = discover(admission, "ADMISSION", Admission)  # type: ignore[type-abstract]
-        self._plugins = sorted(found.values(), key=lambda plugin: (plugin.order, plugin.name))
+        wanted = (plugin for plugin in found.values() if plugin.name not in disabled)
+        self._plugins = sorted(wanted, key=lambda plugin: (plugin.order, plugin.name))
 
     def admit(self, write: Attributes) -> None:
         """Run every plugin that looks at this write."""

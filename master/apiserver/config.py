@@ -23,6 +23,8 @@ class Config(ComponentConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     kubelet_client_cert_file: str = ""
     kubelet_client_key_file: str = ""
     service_account_key_file: str = ""
+    disable_admission_plugins: tuple[str, ...] = ()
+    audit_log_file: str = ""  # "" for none
     service_cidr: str = "10.96.0.0/12"
     node_port_range: str = "30000-32767"
 

@@ -78,7 +78,9 @@ def make_context(config: Config, store: Store, stop: Stop, *, following: Stop | 
         stop=stop,
         registry=registry,
         storage=storage,
-        admission=Chain(World(storage, registry, config.timing)),
+        admission=Chain(
+            World(storage, registry, config.timing, authorizer, clock), config.disable_admission_plugins
+        ),
         allocation=Allocation(storage, registry, config, clock),
         authorizer=authorizer,
         tokens=Tokens(config.service_account_key_file, storage, registry, clock),

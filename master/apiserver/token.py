@@ -22,15 +22,13 @@ from master.apiserver.negotiate import Form
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply
 from master.apiserver.request import Request
-from master.apiserver.tokens import AUDIENCES, ISSUER
+from master.apiserver.tokens import AUDIENCES, ISSUER, PROJECTED_S
 
 Document = dict[str, Any]
 
 _GROUP, _KIND = "authentication.k8s.io", "TokenRequest"
 _SHORTEST_S, _LONGEST_S, _DEFAULT_S = 600, 1 << 32, 3600
-# What admission asks for on behalf of each pod: such a token is good for a year, so that programs that read theirs only
-# once go on working; the kubelet replaces it within the hour all the same.
-PROJECTED_S, _EXTENDED_S = 3607, 365 * 24 * 3600
+_EXTENDED_S = 365 * 24 * 3600
 
 
 def create_token(context: Context, request: Request, kind: Kind, form: Form, warnings: list[str]) -> Reply:

@@ -107,6 +107,7 @@ class Pki:
             "kubelet_client_cert_file": str(client[0]),
             "kubelet_client_key_file": str(client[1]),
             "service_account_key_file": str(account_key),
+            "disable_admission_plugins": ["ServiceAccount"],  # no controller makes the accounts
             "profile": profile,
         }
         path = self.folder / "apiserver.json"

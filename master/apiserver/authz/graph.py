@@ -128,29 +128,56 @@ def _named(pod: _Pod) -> Iterator[Thing]:
     yield "pods", namespace, pod.metadata.name
     if _MIRROR in (pod.metadata.annotations or {}):
         return
-    if account := spec.get("serviceAccountName"):
-        yield ACCOUNTS, namespace, account
-    for ref in spec.get("imagePullSecrets") or ():
-        yield SECRETS, namespace, ref.get("name", "")
-    for group in ("initContainers", "containers", "ephemeralContainers"):
-        for container in spec.get(group) or ():
-            yield from ((resource, namespace, name) for resource, name in _of_container(container))
-    for volume in spec.get("volumes") or ():
-        yield from ((resource, namespace, name) for resource, name in _of_volume(volume, pod.metadata.name))
+    for resource, name, _ in _references(spec, pod.metadata.name):
+        if name:
+            yield resource, namespace, name
     for status in pod.status.resource_claim_statuses or ():
         yield "resourceclaims", namespace, status.get("resourceClaimName") or ""
+
+
+def names_objects(spec: Document) -> str:
+    """One resource that a pod names objects of; "" where it stands on its own."""
+    return next((resource for resource, name, _ in _references(spec, "") if name), "")
+
+
+def names_secrets(spec: Document) -> Iterator[tuple[str, str]]:
+    """The secrets that a pod names: the words for where, and the name."""
+    return ((where, name) for resource, name, where in _references(spec, "") if resource == SECRETS and name)
+
+
+def _references(spec: Document, pod: str) -> Iterator[tuple[str, str, str]]:
+    """Everything that a pod named `pod` names in its namespace: resource, name, and the words for where."""
+    yield ACCOUNTS, spec.get("serviceAccountName") or "", "serviceAccountName"
+    for ref in spec.get("imagePullSecrets") or ():
+        yield SECRETS, ref.get("name", ""), "imagePullSecrets"
+    for group, words in _CONTAINERS:
+        for container in spec.get(group) or ():
+            for resource, name, where in _of_container(container):
+                yield resource, name, f"{words} {container.get('name', '')} with {where}"
+    for volume in spec.get("volumes") or ():
+        for resource, name in _of_volume(volume, pod):
+            yield resource, name, f'volume with secret.secretName="{name}"'
     for claim in spec.get("resourceClaims") or ():
-        yield "resourceclaims", namespace, claim.get("resourceClaimName") or ""
+        yield "resourceclaims", claim.get("resourceClaimName") or "", "resourceClaims"
 
 
-def _of_container(container: Document) -> Iterator[tuple[str, str]]:
+_CONTAINERS = (
+    ("initContainers", "init container"),
+    ("containers", "container"),
+    ("ephemeralContainers", "ephemeral container"),
+)
+
+
+def _of_container(container: Document) -> Iterator[tuple[str, str, str]]:
     for source in container.get("envFrom") or ():
-        yield CONFIG_MAPS, (source.get("configMapRef") or {}).get("name", "")
-        yield SECRETS, (source.get("secretRef") or {}).get("name", "")
+        yield CONFIG_MAPS, (source.get("configMapRef") or {}).get("name", ""), ""
+        secret = (source.get("secretRef") or {}).get("name", "")
+        yield SECRETS, secret, f'envFrom referencing secret.secretName="{secret}"'
     for variable in container.get("env") or ():
         source = variable.get("valueFrom") or {}
-        yield CONFIG_MAPS, (source.get("configMapKeyRef") or {}).get("name", "")
-        yield SECRETS, (source.get("secretKeyRef") or {}).get("name", "")
+        yield CONFIG_MAPS, (source.get("configMapKeyRef") or {}).get("name", ""), ""
+        secret = (source.get("secretKeyRef") or {}).get("name", "")
+        yield SECRETS, secret, f'envVar {variable.get("name", "")} referencing secret.secretName="{secret}"'
 
 
 def _of_volume(volume: Document, pod: str) -> Iterator[tuple[str, str]]:

@@ -114,4 +114,5 @@ CONFIG = Config(
     client_ca_file="",
     service_cidr="10.96.0.0/24",
     node_port_range="30000-30003",
+    disable_admission_plugins=("ServiceAccount",),  # no controller makes the accounts
 )

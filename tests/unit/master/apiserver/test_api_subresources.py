@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import jwt
-import pytest
-
 from tests.unit.master.apiserver.harness import Api
 from tests.unit.master.apiserver.objects import DEPLOYMENTS, PODS, deployment, pod
 
@@ -96,31 +93,6 @@ def test_a_subresource_that_a_kind_does_not_have_is_not_found(api: Api) -> None:
 def test_tokens_need_a_signing_key(api: Api) -> None:
     api.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "robot"}})
     assert api.post("/api/v1/namespaces/default/serviceaccounts/robot/token", {"spec": {}}).code == 503
-
-
-def test_a_token_names_its_account_and_expires(api: Api, account_key: str) -> None:
-    api.create("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "robot"}})
-    path = "/api/v1/namespaces/default/serviceaccounts/robot/token"
-    made = api.create(path, {"spec": {"audiences": ["lab"], "expirationSeconds": 600}})
-    claims = jwt.decode(made["status"]["token"], options={"verify_signature": False})
-    assert account_key
-    assert claims["sub"] == "system:serviceaccount:default:robot"
-    assert (claims["aud"], claims["exp"] - claims["iat"]) == (["lab"], 600)
-    assert api.post(path, {"spec": {"expirationSeconds": 5}}).code == 422
-
-
-@pytest.fixture
-def account_key(api: Api, tmp_path_factory: pytest.TempPathFactory) -> str:
-    import msgspec  # noqa: PLC0415
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    path = tmp_path_factory.mktemp("pki") / "sa.key"
-    path.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
-    config = msgspec.structs.replace(api.server.context.config, service_account_key_file=str(path))
-    object.__setattr__(api.server.context, "config", config)
-    return str(path)
 
 
 def test_reviews_tell_what_an_identity_may_do(api: Api) -> None:
