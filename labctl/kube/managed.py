@@ -249,7 +249,7 @@ def _apply(
         keep: Fields = _NAMED
         for entry in managers.values():
             keep = union(keep, entry.fields)
-        new = prune(new, before.fields, keep, rule)
+        new = merge(prune(new, before.fields, keep, rule), config, rule)  # again: what it names as empty stays so
     differs = differs_at(new)
     conflicts = []
     for manager, entry in managers.items():
