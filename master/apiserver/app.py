@@ -13,7 +13,7 @@ import msgspec
 
 from labctl.kube.errors import ApiError, ServerError, TooLarge, Unavailable
 from labctl.runtime.errors import LabError
-from master.apiserver import delete, discovery, health, problems, read, reviews, subresources, watch, write
+from master.apiserver import delete, discovery, health, problems, read, reviews, streams, subresources, watch, write
 from master.apiserver.authn import Authenticator
 from master.apiserver.connection import STREAMS, connected
 from master.apiserver.context import Context
@@ -99,7 +99,7 @@ class Server:
         if kind is None:
             raise problems.no_such_resource()
         form = PLAIN
-        if target.subresource != "log":
+        if target.subresource not in streams.FORMLESS:
             form = negotiate(accept, protobuf=bool(kind.schema_name), stream=request.verb == "watch")
         if form.transform == "Table" and (include := request.query.get("includeObject")):
             form = msgspec.structs.replace(form, include=include)
@@ -224,7 +224,8 @@ def _request(environ: dict[str, Any], user: User, body: Callable[[], bytes]) -> 
         headers=headers,
         user=user,
         target=target,
-        body=b"" if method in {"GET", "HEAD"} else body(),
+        body=b"" if method in {"GET", "HEAD"} or (target and target.subresource in streams.FORMLESS) else body(),
+        environ=environ,
         alive=partial(connected, environ.get("gunicorn.socket")),
     )
 

@@ -1,29 +1,32 @@
-"""pods/log: what the kubelet of the pod's node answers, passed through as it comes."""
+"""pods/log: what the kubelet of the pod's node answers, passed through as it comes.
+
+Source: k/k `pkg/registry/core/pod/rest/log.go`, `pkg/apis/core/validation` (ValidatePodLogOptions).
+"""
 
 from __future__ import annotations
 
-import ssl
+import http.client
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-import urllib3
-
-from labctl.kube.errors import BadRequest, ServerError, Unavailable
-from labctl.kube.resources import NODES
-from master.apiserver import problems
-from master.apiserver.config import Config
+from labctl.kube.errors import ApiError, BadRequest, Invalid, NotFound, ServerError
+from labctl.runtime.clock import parse_time
+from labctl.runtime.sockets import keep_alive
+from master.apiserver import kubelet, problems
 from master.apiserver.context import Context
 from master.apiserver.negotiate import Form
+from master.apiserver.problems import FieldError
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply
 from master.apiserver.request import Request
 
 Document = dict[str, Any]
 
-_CONNECT_S, _READ_S = 5.0, 30.0
 _FOLLOW_S = 4 * 3600.0
+_BLOCK = 64 * 1024
 _OPTIONS = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+_STREAMS = ("All", "Stderr", "Stdout")
 
 
 def pod_log(context: Context, request: Request, kind: Kind, form: Form, warnings: list[str]) -> Reply:
@@ -33,77 +36,85 @@ def pod_log(context: Context, request: Request, kind: Kind, form: Form, warnings
         raise problems.method_not_allowed()
     assert request.target is not None
     target = request.target
+    if errors := _wrong(request):
+        texts = [str(error) for error in errors]
+        causes = [{"reason": error.reason, "message": error.message, "field": error.field} for error in errors]
+        details = {"name": target.name, "kind": "PodLogOptions", "causes": causes}
+        told = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+        raise Invalid(f'PodLogOptions "{target.name}" is invalid: {told}', details=details)
     pod = context.storage.get(kind, target.namespace, target.name).document
-    container = _container(pod, request.query.get("container", ""))
-    node_name = (pod.get("spec") or {}).get("nodeName", "")
-    if not node_name:
+    container = kubelet.container_of(pod, request.query.get("container", ""))
+    if not (pod.get("spec") or {}).get("nodeName"):
         return Reply(b"", content_type="text/plain")
-    node = context.storage.get(context.registry.of(NODES), "", node_name).document
+    host, port = kubelet.location(context, pod)
     query = urlencode({name: request.query[name] for name in _OPTIONS if name in request.query})
-    url = f"{kubelet_url(node)}/containerLogs/{target.namespace}/{target.name}/{container}?{query}"
-    return Reply(_stream(context.config, url, follow=request.flag("follow")), content_type="text/plain")
+    words = "/".join(quote(word, safe="") for word in (target.namespace, target.name, container))
+    path = f"/containerLogs/{words}{'?' if query else ''}{query}"
+    connection = http.client.HTTPSConnection(host, port, timeout=kubelet.CONNECT_S, context=kubelet.tls(context.config))
+    return Reply(_ask(connection, path, follow=request.flag("follow")), content_type="text/plain")
 
 
-def _container(pod: Document, wanted: str) -> str:
-    """The container to read; the only one, or the one an annotation names, where none is given."""
-    spec, name = pod.get("spec") or {}, pod["metadata"]["name"]
-    groups = ("containers", "initContainers", "ephemeralContainers")
-    names = [entry["name"] for group in groups for entry in spec.get(group) or ()]
-    if wanted:
-        if wanted not in names:
-            raise BadRequest(f"container {wanted} is not valid for pod {name}", details={})
-        return wanted
-    main = [entry["name"] for entry in spec.get("containers") or ()]
-    if len(main) == 1 and len(names) == 1:
-        return str(main[0])
-    init = [entry["name"] for entry in spec.get("initContainers") or ()]
-    more = f" or one of the init containers: [{' '.join(init)}]" if init else ""
-    raise BadRequest(
-        f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]{more}", details={}
-    )
+def _wrong(request: Request) -> list[FieldError]:
+    """The broken rules of the options; BadRequest for a number that is none."""
+    found = []
+    for name, least in (("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)):
+        value = request.number(name)
+        if value is not None and value < least:
+            bound = "must be greater than or equal to 0" if least == 0 else "must be greater than 0"
+            found.append(problems.invalid(name, value, bound))
+    if since := request.query.get("sinceTime"):
+        if request.query.get("sinceSeconds"):
+            found.append(problems.forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        try:
+            parse_time(since)
+        except ValueError as error:
+            raise BadRequest(f'sinceTime: "{since}" is not an RFC 3339 time', details={}) from error
+    stream = request.query.get("stream", "All")
+    if stream not in _STREAMS:
+        found.append(problems.unsupported("stream", stream, _STREAMS))
+    elif stream != "All" and request.query.get("tailLines"):
+        found.append(problems.forbidden_field("", "`tailLines` and specific `stream` are mutually exclusive for now"))
+    return found
 
 
-def kubelet_url(node: Document) -> str:
-    """Where the node's kubelet listens."""
-    status = node.get("status") or {}
-    port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port", 10250)
-    for wanted in ("InternalIP", "Hostname"):
-        for entry in status.get("addresses") or ():
-            if entry.get("type") == wanted:
-                return f"https://{entry['address']}:{port}"
-    raise ServerError(f"no preferred addresses found; known addresses: {status.get('addresses') or []}", details={})
-
-
-def _stream(config: Config, url: str, *, follow: bool) -> Iterator[bytes]:
-    pool = urllib3.PoolManager(ssl_context=_context(config), assert_hostname=False, retries=False)
-    timeout = urllib3.Timeout(connect=_CONNECT_S, read=_FOLLOW_S if follow else _READ_S)
+def _ask(connection: http.client.HTTPSConnection, path: str, *, follow: bool) -> Iterator[bytes]:
     try:
-        answer = pool.request("GET", url, timeout=timeout, preload_content=False)
-    except urllib3.exceptions.HTTPError as error:
-        raise Unavailable(f'Get "{url}": {error}', details={}) from error
-    if answer.status >= 400:
-        said = answer.data.decode(errors="replace").strip()
-        answer.close()
-        if answer.status < 500:
-            raise BadRequest(said or f"the kubelet answered {answer.status}", details={})
-        raise ServerError(said or f"the kubelet answered {answer.status}", details={})
-    return _chunks(answer)
+        connection.connect()
+        keep_alive(connection.sock)
+        connection.sock.settimeout(kubelet.READ_S)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise _refused(answer.status, kubelet.said(answer.read(_BLOCK)))
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        url = f"https://{connection.host}:{connection.port}{path}"
+        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+        said = f'Get "{url}": dial tcp {connection.host}:{connection.port}: connect: {why}'
+        raise ServerError(f"Internal error occurred: {said}", details={"causes": [{"message": said}]}) from error
+    except ApiError:
+        connection.close()
+        raise
+    if follow:
+        connection.sock.settimeout(_FOLLOW_S)
+    return _chunks(connection, answer)
 
 
-def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _refused(status: int, said: str) -> ApiError:
+    """As upstream's response checker takes a kubelet's answer."""
+    if status == 400:
+        return BadRequest(said, details={})
+    if status == 404:
+        return NotFound(said, details={})
+    return ServerError(f"Internal error occurred: {said or status}", details={"causes": [{"message": said}]})
+
+
+def _chunks(connection: http.client.HTTPSConnection, answer: http.client.HTTPResponse) -> Iterator[bytes]:
     try:
-        while chunk := answer.read1():
+        while chunk := answer.read1(_BLOCK):
             yield chunk
-    except urllib3.exceptions.HTTPError:
+    except (OSError, http.client.HTTPException):
         return  # the kubelet went away: the log ends here
     finally:
         answer.close()
-
-
-def _context(config: Config) -> ssl.SSLContext:
-    """The lab's CA signs kubelets; a node's address may not stand in its certificate, so the name is not compared."""
-    context = ssl.create_default_context(cafile=config.client_ca_file)
-    context.check_hostname = False
-    if config.kubelet_client_cert_file:
-        context.load_cert_chain(config.kubelet_client_cert_file, config.kubelet_client_key_file)
-    return context
+        connection.close()

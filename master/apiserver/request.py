@@ -6,6 +6,7 @@ Source: apiserver `endpoints/request/requestinfo.go`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -75,6 +76,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     user: User
     target: Target | None
     body: bytes = b""
+    environ: dict[str, Any] = {}  # the WSGI environment, for what is passed on as it came: streams and proxies
     alive: Callable[[], bool] = lambda: True  # whether the client is still there; long answers look now and then
 
     @property

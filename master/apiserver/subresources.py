@@ -22,11 +22,13 @@ from master.apiserver.delete import convert_options, delete_object
 from master.apiserver.log import pod_log
 from master.apiserver.negotiate import Form
 from master.apiserver.ownership import applies
+from master.apiserver.proxy import proxy
 from master.apiserver.read import get
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
 from master.apiserver.request import Request
 from master.apiserver.storage import Deleted
+from master.apiserver.streams import connect
 from master.apiserver.token import create_token
 from master.apiserver.write import patch, patch_document, prepare_update, update
 
@@ -264,5 +266,9 @@ _HANDLERS: dict[str, Handler] = {
     "binding": _binding,
     "eviction": _eviction,
     "log": pod_log,
+    "exec": connect,
+    "attach": connect,
+    "portforward": connect,
+    "proxy": proxy,
     "token": create_token,
 }

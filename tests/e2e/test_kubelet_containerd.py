@@ -3,95 +3,19 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import psutil
 import pytest
 
-from agents.kubelet.runtime import ContainerStatus
 from labctl.kube.errors import Document
-from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS
-from labctl.runtime.clock import SystemClock
-from tests.contract.runtime.node import IMAGE, Node
-from tests.e2e.controlplane.plane import Plane
+from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NODES
+from tests.contract.runtime.node import IMAGE
+from tests.e2e.worker import Worker, condition
 
 _SCRIPT = "echo started; cat /config/text > /shared/copy; trap 'exit 0' TERM; while true; do sleep 1; done"
 FOREVER = ["sh", "-c", _SCRIPT]
-
-
-class Worker:
-    """A node whose kubelet is `python -m agents.kubelet`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.clock = folder, SystemClock()
-        (folder / "containerd").mkdir()
-        self.node, self.plane = Node(folder / "containerd"), Plane(folder)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def up(self) -> None:
-        self.node.start()
-        self.node.load()
-        self.plane.start("apiserver")
-        self.plane.start("scheduler", "controllers")
-        identity = ("worker1", self.plane.server, "system:node:worker1", "system:nodes")
-        self._write("kubelet.json", {
-            "kubeconfig": self.plane.authority.kubeconfig(*identity),
-            "node_name": "worker1",
-            "node_ip": "127.0.0.1",
-            "root_dir": str(self.folder / "root"),
-        })  # fmt: skip
-        self._write("places.json", {
-            "runtime": self.node.settings,
-            "network": self.node.network,
-            "memory_dir": str(self.folder / "memory"),
-            "log_dir": str(self.folder / "logs"),
-        })  # fmt: skip
-        self.start()
-
-    def start(self) -> None:
-        argv = [sys.executable, "-m", "agents.kubelet", "--config", str(self.folder / "kubelet.json")]
-        with (self.folder / "kubelet.log").open("ab") as log:
-            places = ["--places", str(self.folder / "places.json")]
-            self.process = subprocess.Popen([*argv, *places], stdout=log, stderr=log, start_new_session=True)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-
-    def down(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
-        self.plane.stop()
-        self.node.destroy()
-
-    def running(self) -> list[ContainerStatus]:
-        return [entry for entry in self.node.runtime().containers() if entry.phase == "running"]
-
-    def pods(self) -> list[Document]:
-        return self.plane.all(PODS)
-
-    def ready(self) -> list[Document]:
-        return [p for p in self.pods() if condition(p, "Ready") == "True" and "deletionTimestamp" not in p["metadata"]]
-
-    def agrees(self, count: int) -> bool:
-        """Whether API and containerd both have exactly `count` pods, the same ones, each once."""
-        ready = sorted(entry["metadata"]["uid"] for entry in self.ready())
-        alive = sorted(entry.pod.uid for entry in self.running())
-        return len(self.pods()) == len(alive) == count and ready == alive
-
-    def _write(self, name: str, document: Any) -> None:
-        (self.folder / name).write_bytes(msgspec.json.encode(document))
-
-
-def condition(document: Document, kind: str) -> str:
-    found = document.get("status", {}).get("conditions") or ()
-    return str(next((c["status"] for c in found if c["type"] == kind), ""))
 
 
 def deployment(replicas: int) -> Document:

@@ -28,7 +28,7 @@ _TOOLS = (
         "stat",
         "touch",
     ),
-    *("true", "wget", "httpd", "tail", "dd", "ps", "tr", "yes"),
+    *("true", "wget", "httpd", "tail", "dd", "ps", "tr", "yes", "tar", "stty", "wc"),
 )
 
 

@@ -46,6 +46,7 @@ class Plane:
 
     def _write_configs(self) -> None:
         certificate, key = self.authority.issue("apiserver", "kube-apiserver")
+        own, own_key = self.authority.issue("kubelet-client", "kube-apiserver-kubelet-client", "kubeadm:cluster-admins")
         self._config(
             "apiserver",
             bind_address="127.0.0.1",
@@ -55,6 +56,8 @@ class Plane:
             tls_cert_file=str(certificate),
             tls_key_file=str(key),
             client_ca_file=str(self.authority.path),
+            kubelet_client_cert_file=str(own),
+            kubelet_client_key_file=str(own_key),
             service_account_key_file=str(self.authority.service_account_key),
         )
         for name, user in (

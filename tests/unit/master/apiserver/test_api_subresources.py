@@ -86,7 +86,7 @@ def test_the_log_of_a_pod_whose_node_does_not_answer_is_unavailable(api: Api) ->
 
 def test_a_subresource_that_a_kind_does_not_have_is_not_found(api: Api) -> None:
     api.create(PODS, pod())
-    for path in (f"{PODS}/p/scale", f"{PODS}/p/exec", "/api/v1/namespaces/default/configmaps/x/status"):
+    for path in (f"{PODS}/p/scale", "/api/v1/namespaces/default/configmaps/x/status"):
         assert api.get(path).code == 404
 
 
