@@ -26,7 +26,7 @@ from agents.kubelet.runtime import RuntimeFailure
 from agents.kubelet.views import ConfigMap, EmptyDir, HostPath, Pod, Secret, Volume
 from labctl.kube import quantity
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError, MethodNotAllowed, NotFound
+from labctl.kube.errors import ApiError, NotFound
 from labctl.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Resource
 from labctl.runtime.clock import Clock
 from labctl.runtime.shell import CommandError, Shell
@@ -64,7 +64,6 @@ class NodeVolumes:
         self._client, self._shell, self._clock = client, shell, clock
         self._tokens: dict[str, dict[TokenKey, _Token]] = {}  # by pod uid
         self._locks: dict[str, threading.Lock] = {}  # by pod uid
-        self._tokenless = False
 
     def prepare(self, pod: Pod) -> Mapping[str, str]:
         """Bring every volume here, or up to date; host path by name. RuntimeFailure(FailedMount), ConfigError."""
@@ -154,8 +153,8 @@ class NodeVolumes:
         except NotFound:
             return None
 
-    def _token(self, pod: Pod, key: TokenKey) -> str | None:
-        """A token bound to the pod, asked for by TokenRequest; None where the API does not offer that."""
+    def _token(self, pod: Pod, key: TokenKey) -> str:
+        """A token bound to the pod, asked for by TokenRequest and replaced well before it expires. Raises ApiError."""
         meta = pod.metadata
         mine = self._tokens.setdefault(meta.uid, {})
         known = mine.get(key)
@@ -175,11 +174,6 @@ class NodeVolumes:
         account = pod.spec.service_account_name or "default"
         try:
             answer = self._client.post(SERVICE_ACCOUNTS, account, "token", request, meta.namespace)
-        except (NotFound, MethodNotAllowed) as error:
-            if not self._tokenless:
-                _log.warning("pods get no service account token: %s", error)
-            self._tokenless = True
-            return None
         except ApiError:
             if known is None:
                 raise

@@ -28,7 +28,7 @@ class Api:
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
-        self.down = self.tokenless = False
+        self.down, self.accounts = False, True
         self.tokens = 0
 
     def request(self, _method: str, path: str) -> bytes:
@@ -41,8 +41,8 @@ class Api:
     def post(self, _resource: Resource, name: str, _subresource: str, body: Any, namespace: str) -> dict[str, Any]:
         if self.down:
             raise Unavailable("nobody answers")
-        if self.tokenless:
-            raise NotFound("the server could not find the requested resource")
+        if not self.accounts:
+            raise NotFound(f'serviceaccounts "{name}" not found')
         self.tokens += 1
         spec = body["spec"]
         token = f"{namespace}/{name}/{spec['boundObjectRef']['name']}/{self.tokens}"
@@ -258,10 +258,25 @@ def test_a_token_is_kept_until_most_of_its_life_is_over(node: Node) -> None:
     assert contents(node.prepare(PROJECTED))["token"].endswith("/2")
 
 
-def test_without_token_requests_the_rest_is_there_all_the_same(node: Node) -> None:
+def test_a_pod_waits_for_its_token_and_its_authority(node: Node) -> None:
+    node.api.accounts = False
     node.api.config_map({"ca.crt": "CA"})
-    node.api.tokenless = True
-    assert contents(node.prepare(PROJECTED)) == {"ca.crt": "CA", "namespace": "default"}
+    with pytest.raises(RuntimeFailure, match=r"serviceaccounts .* not found"):
+        node.prepare(PROJECTED)
+    node.api.accounts = True
+    node.api.objects.clear()
+    with pytest.raises(RuntimeFailure, match='configmap "settings" not found'):
+        node.prepare(PROJECTED)
+    node.api.config_map({"ca.crt": "CA"})
+    assert contents(node.prepare(PROJECTED))["ca.crt"] == "CA"
+
+
+def test_a_pod_keeps_its_token_while_there_is_no_other(node: Node) -> None:
+    node.api.config_map({"ca.crt": "CA"})
+    node.prepare(PROJECTED)
+    node.clock.advance(10_000)
+    node.api.accounts = False
+    assert contents(node.prepare(PROJECTED))["token"].endswith("/1")
 
 
 @pytest.mark.parametrize(("kind", "exists"), [("", True), ("Directory", True), ("DirectoryOrCreate", False)])
