@@ -182,14 +182,13 @@ def service_changes(new: Document, old: Document, found: Found) -> None:
 
 
 def endpoint_address(text: str, field: str, found: Found) -> None:
-    """An address that can be reached from other machines."""
+    """An address that other machines can reach; loopback may, unlike upstream: a lab on one host lives there."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return
     for wrong, told in (
         (address.is_unspecified, f"may not be unspecified ({text})"),
-        (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
         (address.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
         (
             address in _LOCAL_MULTICAST[address.version],
