@@ -53,12 +53,19 @@ class Api:
     def __init__(self, server: Server, identity: tuple[str, str] | None = ADMIN) -> None:
         self.server = server
         self._socket = _Socket(*identity) if identity else None
+        self._headers: dict[str, str] = {}
 
     def as_user(self, name: str, group: str = "") -> Api:
         return Api(self.server, (name, group))
 
     def nobody(self) -> Api:
         return Api(self.server, None)
+
+    def sending(self, headers: dict[str, str]) -> Api:
+        """The same identity, with more headers in each request, named as WSGI names them."""
+        found = Api(self.server, None)
+        found._socket, found._headers = self._socket, {**self._headers, **headers}
+        return found
 
     def call(
         self, method: str, target: str, body: Any = None, *, media: str = "application/json", accept: str = ""
@@ -72,6 +79,7 @@ class Api:
             "CONTENT_TYPE": media,
             "HTTP_ACCEPT": accept,
             "gunicorn.socket": self._socket,
+            **self._headers,
         }
         reply, warnings = self.server.answer(environ, lambda: data)
         whole = reply.body if isinstance(reply.body, bytes) else b"".join(reply.body)
