@@ -41,11 +41,12 @@ class Attributes:
     old: Document | None
     user: User
     subresource: str = ""
+    dry_run: bool = False
 
 
 @runtime_checkable
 class Admission(Protocol):
-    """One concern. `resources` are the plurals it looks at; empty for all."""
+    """One concern. `resources` are the plurals it looks at; empty for all. One that is `last` runs after validation."""
 
     name: str
     order: int
@@ -65,11 +66,20 @@ class Chain:
         self._world = world
         found = discover(admission, "ADMISSION", Admission)  # type: ignore[type-abstract]
         wanted = (plugin for plugin in found.values() if plugin.name not in disabled)
-        self._plugins = sorted(wanted, key=lambda plugin: (plugin.order, plugin.name))
+        ordered = sorted(wanted, key=lambda plugin: (plugin.order, plugin.name))
+        self._plugins = [plugin for plugin in ordered if not getattr(plugin, "last", False)]
+        self._last = [plugin for plugin in ordered if getattr(plugin, "last", False)]
 
     def admit(self, write: Attributes) -> None:
-        """Run every plugin that looks at this write."""
+        """Run every plugin that looks at this write, before it is validated."""
+        self._run(self._plugins, write)
+
+    def check(self, write: Attributes) -> None:
+        """Run those that look at valid writes only."""
+        self._run(self._last, write)
+
+    def _run(self, plugins: list[Admission], write: Attributes) -> None:
         plural = write.kind.resource.plural
-        for plugin in self._plugins:
+        for plugin in plugins:
             if write.operation in plugin.operations and (not plugin.resources or plural in plugin.resources):
                 plugin.admit(write, self._world)

@@ -20,6 +20,7 @@ from labctl.kube.resources import SERVICES, builtin
 from labctl.runtime.clock import Clock, rfc3339
 from master.apiserver import problems
 from master.apiserver.config import Config
+from master.apiserver.quota import Quotas
 from master.apiserver.registry import Kind, Registry
 from master.apiserver.storage import Storage
 from master.store.protocol import KeyExists, RevisionMismatch
@@ -44,22 +45,23 @@ class Taken:
 class Update:
     """One update of an object; for Services it takes what each try needs."""
 
-    def __init__(self, allocation: Allocation, *, applies: bool, dry_run: bool) -> None:
-        self._allocation, self._applies, self._dry_run = allocation, applies, dry_run
+    def __init__(self, allocation: Allocation, kind: Kind, *, dry_run: bool) -> None:
+        self._allocation, self._kind, self._dry_run = allocation, kind, dry_run
+        self._applies = kind.stored == SERVICES
         self.taken = Taken()
         self._old: Document | None = None
 
-    def fill(self, new: Document, old: Document) -> None:
+    def fill(self, new: Document, old: Document, subresource: str) -> None:
         """Before a try to store `new` in place of `old`."""
-        if self._applies:
-            self._old = old
+        self._old = old
+        if self._applies and not subresource:
             self._allocation.carry(new, old, self.taken, dry_run=self._dry_run)
 
     def stored(self, raw: bytes) -> None:
         """The last try succeeded: keep what it took, release what only the old state had."""
         self.taken.keep()
         if self._old is not None and not self._dry_run:
-            self._allocation.release(self._old, keep=msgspec.json.decode(raw))
+            self._allocation.replaced(self._kind, self._old, raw)
 
 
 class Allocation:
@@ -71,6 +73,7 @@ class Allocation:
         self._ports = config.node_ports
         self._addresses = registry.of(builtin("ipaddresses", "networking.k8s.io"))
         self._services = registry.of(SERVICES)
+        self._quotas = Quotas(storage, registry)
 
     @property
     def first_address(self) -> str:
@@ -93,7 +96,7 @@ class Allocation:
     @contextlib.contextmanager
     def for_update(self, kind: Kind, *, dry_run: bool) -> Iterator[Update]:
         """For an update that may be tried several times: what no stored state holds in the end is given back."""
-        update = Update(self, applies=kind.stored == SERVICES, dry_run=dry_run)
+        update = Update(self, kind, dry_run=dry_run)
         try:
             yield update
         finally:
@@ -114,6 +117,25 @@ class Allocation:
         """A stored object is gone: give back what it had."""
         if kind.stored == SERVICES:
             self.release(msgspec.json.decode(raw))
+        if kind.resource.namespaced and self._quotas.in_use:
+            gone = msgspec.json.decode(raw)
+            self._quotas.release(kind, gone)
+
+    def not_stored(self, kind: Kind, document: Document) -> None:
+        """An object that quotas were charged for was not stored after all."""
+        if kind.resource.namespaced and self._quotas.in_use:
+            self._quotas.release(kind, document)
+
+    def replaced(self, kind: Kind, old: Document, raw: bytes) -> None:
+        """A stored object changed: give back what only its old state had."""
+        quotas = kind.resource.namespaced and self._quotas.in_use
+        if kind.stored != SERVICES and not quotas:
+            return
+        new = msgspec.json.decode(raw)
+        if kind.stored == SERVICES:
+            self.release(old, keep=new)
+        if quotas:
+            self._quotas.release(kind, old, new)
 
     def release(self, document: Document, *, keep: Document | None = None) -> None:
         """Give back what a deleted (or changed) Service had and `keep` has not."""
@@ -123,7 +145,8 @@ class Allocation:
                 self._remove(self._addresses.key("", value) if what == "ip" else _PORTS + value)
 
     def repair(self) -> None:
-        """Release what no Service has."""
+        """Release what no Service has, and count anew what quotas' namespaces use."""
+        self._quotas.recount()
         services, _ = self._storage.current(self._services).list()
         claimed = {claim for service in services for claim in _claims(service.document)}
         addresses, _ = self._storage.current(self._addresses).list()

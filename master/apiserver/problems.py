@@ -106,6 +106,12 @@ def already_exists(resource: Resource, name: str) -> AlreadyExists:
     return AlreadyExists(f'{resource.qualified} "{name}" already exists', details=_details(resource, name))
 
 
+def no_free_name(taken: AlreadyExists) -> AlreadyExists:
+    """None of several generated names was free."""
+    told = f"{taken}, the server was not able to generate a unique name for the object"
+    return AlreadyExists(told, details={**taken.details, "retryAfterSeconds": 1})
+
+
 def conflict(resource: Resource, name: str, why: str = OPTIMISTIC_LOCK) -> Conflict:
     """A precondition did not hold."""
     message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'

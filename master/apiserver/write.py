@@ -40,13 +40,23 @@ _PATCHES = {
     "application/strategic-merge-patch+json": "strategic",
 }
 _APPLY_TRIES = 8
+_NAME_TRIES = 8
 
 
 def create(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
     """POST: the stored object's JSON, of the stored version."""
     assert request.target is not None
     document = read_object(request, kind, context.registry, warnings)
-    return create_object(context, request, kind, document, request.target.namespace)
+    namespace, metadata = request.target.namespace, document["metadata"]
+    if metadata.get("name") or not metadata.get("generateName"):
+        return create_object(context, request, kind, document, namespace)
+    encoded = msgspec.json.encode(document)
+    for _ in range(_NAME_TRIES):
+        try:
+            return create_object(context, request, kind, msgspec.json.decode(encoded), namespace)
+        except AlreadyExists as error:
+            taken = error  # the letters were not random enough: draw again
+    raise problems.no_free_name(taken)
 
 
 def create_object(context: Context, request: Request, kind: Kind, document: Document, namespace: str) -> bytes:
@@ -67,7 +77,8 @@ def create_object(context: Context, request: Request, kind: Kind, document: Docu
         metadata["managedFields"] = owners
     strategy.prepare_create(kind.resource, document)
     name = metadata["name"]
-    context.admission.admit(Attributes("create", kind, namespace, name, document, None, request.user))
+    write = Attributes("create", kind, namespace, name, document, None, request.user, dry_run=request.dry_run)
+    context.admission.admit(write)
     apply_defaults(kind, document)  # again: what admission added
     if errors := [*meta.errors(metadata, _rule(kind)), *validate(kind.resource, document)]:
         raise problems.rejected(kind.resource, name, errors)
@@ -75,8 +86,14 @@ def create_object(context: Context, request: Request, kind: Kind, document: Docu
         if request.dry_run:
             if context.storage.find(kind, namespace, name) is not None:
                 raise problems.already_exists(kind.resource, name)
+            context.admission.check(write)
             return msgspec.json.encode(document)
-        stored = context.storage.create(kind, namespace, document)
+        context.admission.check(write)
+        try:
+            stored = context.storage.create(kind, namespace, document)
+        except AlreadyExists:
+            context.allocation.not_stored(kind, document)
+            raise
         taken.keep()
     return stored
 
@@ -131,8 +148,7 @@ def store_changed(context: Context, request: Request, kind: Kind, change: Callab
 
         def prepared(old: Document) -> Document:
             new = prepare_update(context, request, kind, change(old), old)
-            if not target.subresource:
-                allocated.fill(new, old)
+            allocated.fill(new, old, target.subresource)
             return new
 
         raw, gone = context.storage.change(kind, target.namespace, target.name, prepared, dry_run=request.dry_run)
@@ -164,12 +180,15 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     if not ownership.applies(request):
         owners = ownership.updated(context, request, kind, (old, new), owners)
     _own(new, owners)
-    write = Attributes("update", kind, request.target.namespace, name, new, old, request.user, sub)
+    write = Attributes(
+        "update", kind, request.target.namespace, name, new, old, request.user, sub, dry_run=request.dry_run
+    )
     context.admission.admit(write)
-    errors = meta.errors(new["metadata"], _rule(kind)) if sub != "status" else []
+    errors = meta.update_errors(new["metadata"], old["metadata"]) if sub != "status" else []
     errors += validate_update(resource, new, old, sub)
     if errors:
         raise problems.rejected(resource, name, errors)
+    context.admission.check(write)
     _finish_deletion(new)
     return ownership.settled(new, old)
 
