@@ -14,7 +14,7 @@ from labctl.kube.errors import BadRequest, NotFound
 from labctl.runtime.clock import parse_time, rfc3339
 from master.apiserver import problems, strategy
 from master.apiserver.admit import Attributes
-from master.apiserver.body import decode
+from master.apiserver.body import read_as
 from master.apiserver.context import Context
 from master.apiserver.negotiate import Form
 from master.apiserver.read import select
@@ -48,7 +48,7 @@ def read_options(request: Request, context: Context) -> Options:
     """DeleteOptions from the body, else from the query."""
     document: Document = {}
     if request.body:
-        document = decode(request, context.registry)
+        document = read_as(request, context.registry, "v1", "DeleteOptions")
         if document.get("kind", "DeleteOptions") != "DeleteOptions":
             raise BadRequest(f"the body of a delete is DeleteOptions, not {document['kind']}", details={})
     else:

@@ -45,11 +45,14 @@ def revision_of(request: Request) -> int | None:
     text = request.query.get("resourceVersion", "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise BadRequest(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax', details={}
-        )
-    return int(text)
+    digits = text.isascii() and text.isdigit()
+    if digits and len(text) < 20:
+        return int(text)
+    why = "value out of range" if digits else "invalid syntax"
+    shown = text[:100]
+    raise BadRequest(
+        f'resourceVersion: Invalid value: "{shown}": strconv.ParseUint: parsing "{shown}": {why}', details={}
+    )
 
 
 def _fresh(context: Context, request: Request, kind: Kind) -> WatchCache:

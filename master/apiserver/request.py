@@ -5,6 +5,7 @@ Source: apiserver `endpoints/request/requestinfo.go`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -13,6 +14,8 @@ import msgspec
 
 from labctl.kube.errors import BadRequest
 
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_LIMIT = 1 << 63
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
@@ -100,15 +103,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return value.lower() not in {"0", "f", "false"}
 
     def number(self, name: str) -> int | None:
-        """An integer option; BadRequest where it is none."""
+        """An integer option, as Go reads it; BadRequest where it is none."""
         text = self.query.get(name, "")
         if not text:
             return None
-        try:
-            return int(text)
-        except ValueError:
-            message = f'Invalid value: "{text}": strconv.ParseInt: parsing "{text}": invalid syntax'
-            raise BadRequest(f"{name}: {message}") from None
+        if not _INTEGER.fullmatch(text):
+            raise BadRequest(f'strconv.ParseInt: parsing "{text[:100]}": invalid syntax', details={})
+        if len(text) > 20 or not -_LIMIT <= int(text) < _LIMIT:
+            raise BadRequest(f'strconv.ParseInt: parsing "{text[:100]}": value out of range', details={})
+        return int(text)
 
     @property
     def dry_run(self) -> bool:
