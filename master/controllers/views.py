@@ -97,14 +97,42 @@ class Container(View, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
+class NodeSelectorTerm(View, frozen=True):
+    """Expressions over labels and over fields (metadata.name), all of which must hold; none match nothing."""
+
+    match_expressions: tuple[LabelExpression, ...] = ()
+    match_fields: tuple[LabelExpression, ...] = ()
+
+
+class NodeSelector(View, frozen=True):
+    """Terms of which one must hold."""
+
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
+
+
+class NodeAffinity(View, frozen=True):
+    """Where a pod must run."""
+
+    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+
+
+class Affinity(View, frozen=True):
+    """Only what ties a pod to nodes."""
+
+    node_affinity: NodeAffinity = NodeAffinity()
+
+
 class PodSpec(View, frozen=True):
     """What was asked for."""
 
     node_name: str = ""
     hostname: str = ""
     subdomain: str = ""
+    restart_policy: str = "Always"
     containers: tuple[Container, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    node_selector: Mapping[str, str] = {}
+    affinity: Affinity = Affinity()
 
 
 class PodIP(View, frozen=True):
@@ -113,10 +141,25 @@ class PodIP(View, frozen=True):
     ip: str = ""
 
 
-class ContainerStatus(View, frozen=True):
-    """How often a container was started again."""
+class Terminated(View, frozen=True):
+    """How a container ended."""
 
+    exit_code: int = 0
+    finished_at: str = ""
+
+
+class ContainerState(View, frozen=True):
+    """Only whether it has ended, and how."""
+
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(View, frozen=True):
+    """How a container fares, and how often it was started again."""
+
+    name: str = ""
     restart_count: int = 0
+    state: ContainerState = ContainerState()
 
 
 class PodStatus(View, frozen=True):
@@ -124,10 +167,13 @@ class PodStatus(View, frozen=True):
 
     phase: str = "Pending"
     reason: str = ""
+    message: str = ""
+    start_time: str = ""
     conditions: tuple[Condition, ...] = ()
     pod_ip: str = field(name="podIP", default="")
     pod_ips: tuple[PodIP, ...] = field(name="podIPs", default=())
     container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
 
 
 class Pod(View, frozen=True):

@@ -10,12 +10,10 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.client import STRATEGIC_PATCH
 from labctl.kube.errors import Document
 from labctl.kube.resources import PODS, REPLICA_SETS
-from labctl.kube.selectors import matches
+from master.controllers.claiming import Related, claim, pod_of
 from master.controllers.pods import (
-    by_controller,
     is_active,
     is_available,
     is_finished,
@@ -26,7 +24,6 @@ from master.controllers.pods import (
     unique_names,
 )
 from master.controllers.protocol import (
-    NEVER_S,
     Controller,
     Create,
     Plan,
@@ -35,7 +32,6 @@ from master.controllers.protocol import (
     World,
     delete,
     each,
-    owner_reference,
     patch,
     ref,
 )
@@ -51,36 +47,16 @@ _BURST = 50  # creations for one set in one pass, so that others get their turn
 
 def plan(world: World, memory: None) -> Plan:
     """Adopt, create and delete pods; report status; look again when a pod becomes available by waiting."""
-    pods_of = by_controller(world.all(PODS_KIND).values())
-    related = _Related(pods_of)
+    related = Related(world.all(PODS_KIND).values())
     sets = world.all(REPLICA_SETS_KIND).values()
     steps = tuple(each(REPLICA_SETS, sets, lambda item: _steps(item, world, related)))
     return Plan(steps, related.wake_after_s, memory)
 
 
-class _Related:
-    """Pods by owner and by namespace, and the pass's next wake."""
-
-    def __init__(self, pods_of: Mapping[str, list[Pod]]) -> None:
-        self.owned = pods_of
-        self.orphans: dict[str, list[Pod]] = {}
-        for pod in pods_of.get("", ()):
-            self.orphans.setdefault(pod.metadata.namespace, []).append(pod)
-        self.wake_after_s = NEVER_S
-
-
-def _steps(item: ReplicaSet, world: World, related: _Related) -> Iterator[Step]:
-    selector = selector_of(item.spec.selector)
-    mine = [pod for pod in related.owned.get(item.metadata.uid, ()) if matches(selector, pod.metadata.labels)]
-    strays = [pod for pod in related.owned.get(item.metadata.uid, ()) if not matches(selector, pod.metadata.labels)]
-    yield from (_release(item, pod) for pod in strays if not pod.metadata.deleting)
-    adopted: list[Pod] = []
-    if not item.metadata.deleting:
-        for pod in related.orphans.get(item.metadata.namespace, ()):
-            if is_active(pod) and matches(selector, pod.metadata.labels):
-                adopted.append(pod)
-                yield _adopt(item, pod)
-    active = [pod for pod in (*mine, *adopted) if is_active(pod)]
+def _steps(item: ReplicaSet, world: World, related: Related) -> Iterator[Step]:
+    mine, claims = claim(REPLICA_SETS, item.metadata, selector_of(item.spec.selector), related)
+    yield from claims
+    active = [pod for pod in mine if is_active(pod)]
     if not item.metadata.deleting:
         yield from _scale(item, mine, active, world, related)
     waiting = [
@@ -88,23 +64,13 @@ def _steps(item: ReplicaSet, world: World, related: _Related) -> Iterator[Step]:
         for pod in active
         if is_ready(pod) and not is_available(pod, item.spec.min_ready_seconds, world.now)
     ]
-    related.wake_after_s = min([related.wake_after_s, *(max(0.05, wait_s) for wait_s in waiting)])
+    for wait_s in waiting:
+        related.wake(wait_s)
     yield from _status(item, mine, active, world)
 
 
-def _release(item: ReplicaSet, pod: Pod) -> Step:
-    """A pod whose labels no longer match is let go, alive."""
-    body = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": item.metadata.uid}]}}
-    return Step(ref(PODS, pod.metadata), (patch(PODS, pod.metadata, body, kind=STRATEGIC_PATCH),))
-
-
-def _adopt(item: ReplicaSet, pod: Pod) -> Step:
-    body = {"metadata": {"ownerReferences": [owner_reference(REPLICA_SETS, item.metadata)]}}
-    return Step(ref(PODS, pod.metadata), (patch(PODS, pod.metadata, body, exact=True, kind=STRATEGIC_PATCH),))
-
-
 def _scale(
-    item: ReplicaSet, mine: Sequence[Pod], active: Sequence[Pod], world: World, related: _Related
+    item: ReplicaSet, mine: Sequence[Pod], active: Sequence[Pod], world: World, related: Related
 ) -> Iterator[Step]:
     about = ref(REPLICA_SETS, item.metadata)
     missing = item.spec.replicas - len(active)
@@ -113,7 +79,11 @@ def _scale(
         state = (item.metadata.uid, str(item.metadata.generation), *sorted(pod.metadata.uid for pod in mine))
         taken = [pod.metadata.name for pod in mine]
         for name in unique_names(f"{item.metadata.name}-", min(missing, _BURST), *state, taken=taken):
-            create = Create(resource=PODS, namespace=item.metadata.namespace, body=_pod(item, template, name))
+            create = Create(
+                resource=PODS,
+                namespace=item.metadata.namespace,
+                body=pod_of(template, REPLICA_SETS, item.metadata, name),
+            )
             told = Tell(reason="SuccessfulCreate", message=f"Created pod: {name}")
             yield Step(about, (create, told), failure_reason="FailedCreate", failure_prefix="Error creating: ")
         if missing > _BURST:
@@ -124,24 +94,7 @@ def _scale(
             yield Step(about, (delete(PODS, pod.metadata), told), failure_reason="FailedDelete")
 
 
-def _pod(item: ReplicaSet, template: Document, name: str) -> Document:
-    meta = template.get("metadata") or {}
-    kept = {key: meta[key] for key in ("labels", "annotations", "finalizers") if meta.get(key)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            **kept,
-            "name": name,
-            "generateName": f"{item.metadata.name}-",
-            "namespace": item.metadata.namespace,
-            "ownerReferences": [owner_reference(REPLICA_SETS, item.metadata)],
-        },
-        "spec": template.get("spec") or {},
-    }
-
-
-def _neighbours(item: ReplicaSet, world: World, related: _Related) -> Mapping[str, int]:
+def _neighbours(item: ReplicaSet, world: World, related: Related) -> Mapping[str, int]:
     """Active pods per node of all sets with the same owner: where a rollout doubles up, the doubled go first."""
     owner = item.metadata.controller
     uids = [item.metadata.uid]
