@@ -42,11 +42,11 @@ def create_token(context: Context, request: Request, kind: Kind, form: Form, war
     account = context.storage.get(kind, namespace, name).document["metadata"]
     spec = body["spec"]
     seconds = spec["expirationSeconds"] = spec.get("expirationSeconds", _DEFAULT_S)
+    # Admission sees the request as it was sent: a node asks for an audience that its pod names, or for none.
+    context.admission.admit(Attributes("create", kind, namespace, name, body, None, request.user, "token"))
     spec["audiences"] = spec.get("audiences") or list(AUDIENCES)
     _check(body, namespace, name, account)
     about: Document = {"namespace": namespace, "serviceaccount": {"name": name, "uid": account["uid"]}}
-    # Admission sees the request as it was sent: an audience that was not named is "".
-    context.admission.admit(Attributes("create", kind, namespace, name, body, None, request.user, "token"))
     if ref := spec.get("boundObjectRef"):
         about |= _bound(context, namespace, name, ref)
     now = context.clock.now()
