@@ -26,6 +26,7 @@ from master.apiserver.storage import Deleted
 Document = dict[str, Any]
 
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+_LONGEST_GRACE_S = 1 << 31  # beyond which times have no form
 _POLICIES = ("Orphan", "Background", "Foreground")
 
 
@@ -132,7 +133,7 @@ def grace_s(document: Document, options: Options) -> int:
     period = options.grace_period_seconds
     if period is None:
         period = spec.get("terminationGracePeriodSeconds", 30)
-    return 1 if period < 0 else int(period)
+    return 1 if period < 0 else min(int(period), _LONGEST_GRACE_S)
 
 
 def mark(kind: Kind, old: Document, options: Options, when: tuple[str, int]) -> Document:

@@ -174,6 +174,9 @@ def _encoded(token: _Token) -> str:
 def _decoded(text: str) -> _Token:
     try:
         padded = text + "=" * (-len(text) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
+        token = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadRequest(f"continue key is not valid: {error}", details={}) from error
+    if not 0 < token.revision < 1 << 63 or token.version != "meta.k8s.io/v1":
+        raise BadRequest("continue key is not valid: incorrect encoded start resourceVersion", details={})
+    return token
