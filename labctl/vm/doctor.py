@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from labctl.config import Settings
-from labctl.vm import apt, box
+from labctl.vm import apt, box, tools
 from labctl.vm.lab import provider_named
 from labctl.vm.progress import Reporter
 from labctl.vm.provider import Problem
@@ -28,8 +28,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def examine(names: Iterable[str], settings: Settings) -> list[Finding]:
-    """Look at memory, disk, the tools for the box, and each named provider."""
+    """Look at memory, disk, the tools for machines and box, and each named provider."""
     findings = [_memory(), _disk(settings)]
+    findings += _found("nodes", "the tools to reach and provision machines are here", _everywhere())
     findings += _found("box", "the tools to build the box are here", box.problems())
     for name in names:
         provider = provider_named(name)
@@ -40,11 +41,16 @@ def examine(names: Iterable[str], settings: Settings) -> list[Finding]:
 
 def mend(names: Iterable[str], reporter: Reporter) -> None:
     """Install the packages that would mend what is missing."""
-    problems = [*box.problems(), *(problem for name in names for problem in provider_named(name).problems())]
+    problems = [*_everywhere(), *box.problems()]
+    problems += [problem for name in names for problem in provider_named(name).problems()]
     packages = sorted({package for problem in problems for package in problem.packages})
     if packages:
         with reporter.phase(f"install {' '.join(packages)}"):
             apt.install(packages)
+
+
+def _everywhere() -> Sequence[Problem]:
+    return tools.problems(tools.absent(tools.EVERYWHERE))
 
 
 def _found(subject: str, fine: str, problems: Iterable[Problem]) -> list[Finding]:

@@ -20,7 +20,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import health, pki, providers, provision, ssh
+from labctl.vm import health, pki, providers, provision, ssh, tools
 from labctl.vm.layout import lay_out
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
@@ -264,7 +264,7 @@ class Lab:
         ]
 
     def _check_host(self) -> None:
-        for problem in self.provider.problems():
+        for problem in (*tools.problems(tools.absent(tools.EVERYWHERE)), *self.provider.problems()):
             raise LabError(problem.what, hint=f"{problem.mend}; `labctl doctor` shows everything at once")
         power = self.provider.power(self.site) if self.state.exists else {}
         missing = [m for m in self.topology.machines if power.get(m.name) not in _POWERED]

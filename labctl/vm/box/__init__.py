@@ -6,13 +6,12 @@ VMs and system containers run the same tree. Nothing of one lab is in it: no pas
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import CommandError, LocalShell, Shell
-from labctl.vm import nerdctl
+from labctl.vm import nerdctl, tools
 from labctl.vm.box import disk, mirror, recipe
 from labctl.vm.box.cache import cached, hold, key_of
 from labctl.vm.provider import Problem, Progress
@@ -28,11 +27,7 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 def problems() -> Sequence[Problem]:
     """What this host lacks to build the box."""
-    found = []
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if missing:
-        packages = tuple(sorted({_TOOLS[tool] for tool in missing}))
-        found.append(Problem(f"{', '.join(missing)} not found", f"apt-get install {' '.join(packages)}", packages))
+    found = [*tools.problems(tools.absent(_TOOLS))]
     if not Path(_KEYRING).exists():
         package = "debian-archive-keyring"
         found.append(Problem("Debian's archive keys are not installed", f"apt-get install {package}", (package,)))

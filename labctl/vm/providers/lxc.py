@@ -11,7 +11,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import LocalShell, Shell
-from labctl.vm import box, hostkeys, ssh
+from labctl.vm import box, hostkeys, ssh, tools
 from labctl.vm.lxc import disks
 from labctl.vm.lxc.cgroups import ControlGroups
 from labctl.vm.lxc.config import Node, lab_control_group
@@ -51,10 +51,7 @@ class LxcProvider:
         found = []
         if os.geteuid() != 0:
             found.append(Problem("system containers need root", "run labctl with sudo"))
-        missing = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
-        if missing:
-            packages = tuple(sorted(set(missing.values())))
-            found.append(Problem(f"{', '.join(missing)} not found", f"apt-get install {' '.join(packages)}", packages))
+        found += tools.problems(tools.absent(_TOOLS))
         if not self._groups.hierarchies():
             found.append(Problem("no control groups are mounted", "mount -t cgroup2 none /sys/fs/cgroup"))
         if not self._has_overlay():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.config import settings
 from labctl.runtime.shell import Shell
+from labctl.vm import tools
 from labctl.vm.provider import Problem
 from labctl.vm.vagrant import kvm
 
@@ -27,12 +27,10 @@ def problems(shell: Shell) -> Sequence[Problem]:
     found = []
     if os.geteuid() != 0:
         found.append(Problem("virtual machines on a network of their own need root", "run labctl with sudo"))
-    missing = {tool: package for tool, package in _TOOLS.items() if shutil.which(tool) is None}
+    missing = dict(tools.absent(_TOOLS))
     if "vagrant" in missing or not _has_plugin():
         missing["vagrant-libvirt"] = "vagrant-libvirt"
-    if missing:
-        packages = tuple(sorted(set(missing.values())))
-        found.append(Problem(f"{', '.join(missing)} not found", f"apt-get install {' '.join(packages)}", packages))
+    found += tools.problems(missing)
     if kvm.is_ruled_out(settings().cache_dir):
         found += too_old(shell)
     return found
