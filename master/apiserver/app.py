@@ -13,7 +13,19 @@ import msgspec
 
 from labctl.kube.errors import ApiError, ServerError, TooLarge, Unavailable
 from labctl.runtime.errors import LabError
-from master.apiserver import delete, discovery, health, problems, read, reviews, streams, subresources, watch, write
+from master.apiserver import (
+    delete,
+    discovery,
+    health,
+    patch,
+    problems,
+    read,
+    reviews,
+    streams,
+    subresources,
+    watch,
+    write,
+)
 from master.apiserver.authn import Authenticator
 from master.apiserver.connection import STREAMS, connected
 from master.apiserver.context import Context
@@ -125,7 +137,7 @@ class Server:
         if verb == "update":
             return object_reply(write.update(context, request, kind, warnings), kind, form)
         if verb == "patch":
-            raw, code = write.patch(context, request, kind, warnings)
+            raw, code = patch.patch(context, request, kind, warnings)
             return object_reply(raw, kind, form, code)
         if verb == "delete":
             return delete.delete(context, request, kind, form)

@@ -15,13 +15,14 @@ from labctl.kube.resources import builtin
 from labctl.kube.selectors import from_label_selector, matches
 from labctl.runtime.clock import rfc3339
 from master.apiserver import problems
-from master.apiserver.body import decode, media_type, read_object
+from master.apiserver.body import read_as, read_object, typed
 from master.apiserver.columns import selector as selector_text
 from master.apiserver.context import Context
 from master.apiserver.delete import convert_options, delete_object
 from master.apiserver.log import pod_log
 from master.apiserver.negotiate import Form
 from master.apiserver.ownership import applies
+from master.apiserver.patch import apply_patch, patch, patch_body
 from master.apiserver.proxy import proxy
 from master.apiserver.read import get
 from master.apiserver.registry import Kind
@@ -30,7 +31,7 @@ from master.apiserver.request import Request
 from master.apiserver.storage import Deleted
 from master.apiserver.streams import connect
 from master.apiserver.token import create_token
-from master.apiserver.write import patch, patch_document, prepare_update, update
+from master.apiserver.write import prepare_update, update
 
 Document = dict[str, Any]
 Handler = Callable[[Context, Request, Kind, Form, list[str]], Reply]
@@ -113,7 +114,7 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
         found = context.storage.get(kind, target.namespace, target.name)
         return document_reply(_scale_of(found.document), form)
     if request.method == "PUT":
-        given = decode(request, context.registry)
+        given = read_as(request, context.registry, "autoscaling/v1", "Scale")
 
         def wanted(scale: Document) -> Document:
             del scale
@@ -123,12 +124,11 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
         applied, code = patch(context, request, kind, [])
         return document_reply(_scale_of(msgspec.json.decode(applied)), form, code)
     elif request.method == "PATCH":
-        body = msgspec.json.decode(request.body)
-        how = "json" if "json-patch" in media_type(request) else "merge"
+        how, body = patch_body(request)
 
         def wanted(scale: Document) -> Document:
-            patched: Document = patch_document(how, body, scale, context, kind)
-            return patched
+            patched = apply_patch(context, kind, ("merge" if how == "strategic" else how, body), scale)
+            return typed(patched, context.registry, "autoscaling/v1", "Scale")
 
     else:
         raise problems.method_not_allowed()
@@ -139,8 +139,6 @@ def _scale(context: Context, request: Request, kind: Kind, form: Form, warnings:
         if version and version != old["metadata"]["resourceVersion"]:
             raise problems.conflict(kind.resource, target.name)
         replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if isinstance(replicas, bool) or not isinstance(replicas, int):
-            raise BadRequest("Scale: spec.replicas must be a whole number", details={})
         if replicas < 0:
             error = problems.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
             raise problems.rejected(builtin("deployments", "apps"), target.name, [error])
@@ -157,7 +155,7 @@ def _binding(context: Context, request: Request, kind: Kind, form: Form, warning
     del warnings
     if request.method != "POST":
         raise problems.method_not_allowed()
-    return bind(context, request, kind, form, decode(request, context.registry))
+    return bind(context, request, kind, form, read_as(request, context.registry, "v1", "Binding"))
 
 
 def bind(context: Context, request: Request, kind: Kind, form: Form, binding: Document) -> Reply:
@@ -200,7 +198,7 @@ def _eviction(context: Context, request: Request, kind: Kind, form: Form, warnin
         raise problems.method_not_allowed()
     assert request.target is not None
     target = request.target
-    body = decode(request, context.registry)
+    body = read_as(request, context.registry, "policy/v1", "Eviction")
     named = (body.get("metadata") or {}).get("name")
     if named and named != target.name:
         raise BadRequest("name in URL does not match name in Eviction object", details={})

@@ -1,6 +1,6 @@
-"""Create, update and patch: one path for every kind.
+"""Create and update: one path for every kind; patches have a module of their own.
 
-Source: apiserver `registry/generic/registry/store.go`, `endpoints/handlers/patch.go`.
+Source: apiserver `registry/generic/registry/store.go`, `endpoints/handlers/create.go`, `update.go`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,11 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.codec import DecodeError, decode_json, decode_yaml
-from labctl.kube.errors import (
-    AlreadyExists,
-    ApiError,
-    BadRequest,
-    Invalid,
-    NotFound,
-    ServerTimeout,
-    UnsupportedMediaType,
-)
-from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch, strategic_patch
+from labctl.kube.errors import AlreadyExists, BadRequest
 from master.apiserver import apply, ownership, problems, strategy
 from master.apiserver import metadata as meta
 from master.apiserver.admit import Attributes
-from master.apiserver.body import check, media_type, read_object
+from master.apiserver.body import read_object
 from master.apiserver.context import Context
 from master.apiserver.defaults import DEFAULTS
 from master.apiserver.registry import Kind
@@ -34,13 +24,7 @@ from master.apiserver.validation import validate, validate_update
 
 Document = dict[str, Any]
 
-_PATCHES = {
-    "application/json-patch+json": "json",
-    "application/merge-patch+json": "merge",
-    "application/strategic-merge-patch+json": "strategic",
-}
-_APPLY_TRIES = 8
-_NAME_TRIES = 8
+_NAME_TRIES = 8  # as upstream, with fresh random letters each
 
 
 def create(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
@@ -64,7 +48,7 @@ def create_object(context: Context, request: Request, kind: Kind, document: Docu
     metadata = document["metadata"]
     if metadata.get("resourceVersion"):
         raise BadRequest("resourceVersion should not be set on objects to be created", details={})
-    _same_namespace(kind, metadata, namespace)
+    same_namespace(kind, metadata, namespace)
     owners = apply.created(context, request, kind, document) if ownership.applies(request) else None
     if kind.conversion:
         document = kind.conversion.to_stored(document)
@@ -109,7 +93,8 @@ def _rule(kind: Kind) -> tuple[str, str]:
     return kind.resource.group, kind.resource.plural
 
 
-def _same_namespace(kind: Kind, metadata: Document, namespace: str) -> None:
+def same_namespace(kind: Kind, metadata: Document, namespace: str) -> None:
+    """BadRequest where an object says it is of another namespace than the path."""
     given = metadata.get("namespace")
     if kind.resource.namespaced and given and given != namespace:
         raise BadRequest(
@@ -134,7 +119,7 @@ def update(context: Context, request: Request, kind: Kind, warnings: list[str]) 
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})",
             details={},
         )
-    _same_namespace(kind, metadata, target.namespace)
+    same_namespace(kind, metadata, target.namespace)
     encoded = msgspec.json.encode(given)
 
     return store_changed(context, request, kind, lambda _: msgspec.json.decode(encoded))
@@ -220,113 +205,3 @@ def _finish_deletion(new: Document) -> None:
         if new.get("kind") == "Namespace" and (new.get("spec") or {}).get("finalizers"):
             return
         raise Deleted(new)
-
-
-def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -> tuple[bytes, int]:
-    """PATCH on the object or on its /status: (the object's JSON, 201 where an apply created it, else 200).
-
-    Retried on conflict unless the patch carries a resourceVersion.
-    """
-    if ownership.applies(request):
-        return apply_object(context, request, kind)
-    if "force" in request.query:
-        why = "Forbidden: may not be specified for non-apply patch"
-        raise ownership.refused_option(request, "FieldValueForbidden", "force", why)
-    how, body = _patch_body(request)
-
-    def change(old: Document) -> Document:
-        served = kind.conversion.from_stored(old) if kind.conversion else old
-        return _patched(context, request, kind, (how, body), served, warnings)
-
-    return store_changed(context, request, kind, change), 200
-
-
-def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes, int]:
-    """Server-side apply: change the object, or create it where there is none."""
-    assert request.target is not None
-    target, config = request.target, apply.read_config(context, request, kind)
-    _same_namespace(kind, config["metadata"], target.namespace)
-
-    def change(old: Document) -> Document:
-        served = kind.conversion.from_stored(old) if kind.conversion else old
-        return apply.merged(context, request, kind, served, config)
-
-    for _ in range(_APPLY_TRIES):
-        try:
-            return store_changed(context, request, kind, change), 200
-        except NotFound:
-            if target.subresource or context.storage.find(kind, target.namespace, target.name) is not None:
-                raise
-        if mismatch := apply.no_such_uid(kind, target.name, config):
-            raise mismatch
-        # Who may patch may not therefore create.
-        context.authorizer.authorize(msgspec.structs.replace(request, method="POST"))
-        try:
-            fresh = msgspec.json.decode(msgspec.json.encode(config))
-            return create_object(context, request, kind, fresh, target.namespace), 201
-        except AlreadyExists:
-            continue  # somebody else was faster: merge into theirs
-    raise ServerTimeout(f"{kind.resource.qualified} {target.name!r}: comes and goes, try again")
-
-
-def _patch_body(request: Request) -> tuple[str, Any]:
-    media = media_type(request)
-    how = _PATCHES.get(media)
-    if how is None:
-        listed = ", ".join((*_PATCHES, ownership.APPLY_TYPE))
-        raise UnsupportedMediaType(
-            f"the body of the request was in an unknown format - accepted media types include: {listed}", details={}
-        )
-    try:
-        body = decode_json(request.body)
-    except DecodeError:
-        try:
-            body = decode_yaml(request.body)
-        except DecodeError as error:
-            raise BadRequest(f"error decoding patch: {error}", details={}) from error
-    if how == "json" and not isinstance(body, list):
-        raise BadRequest(
-            "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch", details={}
-        )
-    if how != "json" and not isinstance(body, dict):
-        raise BadRequest("error decoding patch: the patch is not an object", details={})
-    return how, body
-
-
-def _patched(
-    context: Context, request: Request, kind: Kind, patch: tuple[str, Any], old: Document, warnings: list[str]
-) -> Document:
-    """The document after the patch, of the served version, checked like a body."""
-    assert request.target is not None
-    how, body = patch
-    try:
-        patched = patch_document(how, body, old, context, kind)
-    except PatchError as error:
-        raise BadRequest(str(error), details={}) from error
-    except PatchRejected as error:
-        raise _unprocessable(str(error)) from error
-    if not isinstance(patched, dict):
-        raise BadRequest("error decoding patch: the result is not an object", details={})
-    patched = msgspec.json.decode(msgspec.json.encode(patched))  # parts are shared with `old`
-    warnings.clear()
-    if patched.get("kind", kind.resource.kind) != kind.resource.kind:
-        raise BadRequest("the kind of an object cannot be patched", details={})
-    given = (patched.get("metadata") or {}).get("name") if isinstance(patched.get("metadata"), dict) else None
-    if given != request.target.name:
-        raise problems.rejected(
-            kind.resource, request.target.name, [problems.invalid("metadata.name", given, "field is immutable")]
-        )
-    return check(patched, request, kind, context.registry, warnings)
-
-
-def patch_document(how: str, body: Any, old: Document, context: Context, kind: Kind) -> Any:
-    """Apply one of the patch types."""
-    if how == "json":
-        return json_patch(old, body)
-    if how == "merge":
-        return merge_patch(old, body)
-    return strategic_patch(old, body, context.registry.shape(kind))
-
-
-def _unprocessable(message: str) -> ApiError:
-    return Invalid(f"the server rejected our request due to an error in our request: {message}", details={})

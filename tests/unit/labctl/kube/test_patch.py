@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch, strategic_patch
+from labctl.kube.patch import PatchError, PatchRejected, json_patch, merge_patch
 from labctl.kube.schema import Shape
+from labctl.kube.strategic import strategic_patch
 from master.apiserver import schemas
 
 JSON = some.recursive(
