@@ -43,7 +43,8 @@ def main(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], in
     """Parse `--config` and what `parser` knows besides, run; the exit code, 2 for a bad configuration."""
     parser.add_argument("--config", required=True, metavar="FILE", help="the component's configuration, JSON")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="log more")
-    parser.add_argument("--logging-format", choices=("text", "json"), default="text", help="how to log (%(default)s)")
+    form = parser.get_default("logging_format") or "text"
+    parser.add_argument("--logging-format", choices=("text", "json"), default=form, help="how to log (%(default)s)")
     options = parser.parse_args()
     log.set_up(options.verbose, options.logging_format)
     try:

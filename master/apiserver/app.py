@@ -37,6 +37,7 @@ from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
 from master.apiserver.request import Request, User, parse_path, parse_query
 from master.apiserver.response import respond
+from master.apiserver.wsgi import App
 from master.store.protocol import StoreError
 
 _log = logging.getLogger(__name__)
@@ -270,7 +271,6 @@ def _audit_id(given: str) -> str:
 
 def create_app(server: Server) -> flask.Flask:
     """The WSGI application."""
-    app = flask.Flask("apiserver", static_folder=None)
 
     def every() -> flask.Response:
         incoming = flask.request
@@ -289,7 +289,4 @@ def create_app(server: Server) -> flask.Flask:
         reply, warnings = server.answer(environ, body)
         return respond(reply, warnings, request_id=audit_id)
 
-    methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    app.add_url_rule("/", "root", every, methods=methods, provide_automatic_options=False)
-    app.add_url_rule("/<path:path>", "every", lambda path: every(), methods=methods, provide_automatic_options=False)  # noqa: ARG005
-    return app
+    return App(every)

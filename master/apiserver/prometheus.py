@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 # Upstream's for requests and for etcd: apiserver `endpoints/metrics/metrics.go`, `storage/etcd3/metrics/metrics.go`.
 SECONDS = (
@@ -47,9 +48,7 @@ def labels(names: Iterable[str], values: Iterable[object]) -> str:
     return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in zip(names, values, strict=True))
 
 
-def family(
-    name: str, kind: str, what: str, names: Iterable[str], values: Mapping[tuple[object, ...], float]
-) -> list[str]:
+def family(name: str, kind: str, what: str, names: Iterable[str], values: Mapping[Any, float]) -> list[str]:
     """A whole family: its head and a line for each tuple of label values."""
     names = tuple(names)
     rows = sorted(values.items(), key=lambda row: tuple(map(str, row[0])))

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import flask
 
 from master.apiserver.reply import Reply
+from master.apiserver.wsgi import Whole
 
 
 def respond(reply: Reply, warnings: Sequence[str], *, request_id: str) -> flask.Response:
     """The response; a stream goes out chunk by chunk, as it comes."""
     code = 200 if reply.code == 101 else reply.code  # a joined connection's own body answers 101, and werkzeug drops it
-    response = flask.Response(reply.body, status=code, content_type=reply.content_type)
+    make = Whole if isinstance(reply.body, bytes) else flask.Response
+    response = make(reply.body, status=code, content_type=reply.content_type)
     response.headers["Audit-Id"] = request_id
     response.headers["Cache-Control"] = "no-cache, private"
     for name, value in reply.headers.items():

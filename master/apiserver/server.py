@@ -31,9 +31,10 @@ from master.apiserver.allocation import Allocation
 from master.apiserver.app import Server, create_app
 from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
-from master.apiserver.connection import STREAMS
+from master.apiserver.connection import STREAMS, Corked
 from master.apiserver.context import Context
 from master.apiserver.metrics import Metrics
+from master.apiserver.refusals import refuse
 from master.apiserver.registry import Registry
 from master.apiserver.startup import Startup
 from master.apiserver.storage import Storage
@@ -48,6 +49,7 @@ _log = logging.getLogger(__name__)
 _CONNECTIONS = 8192
 _KEEPALIVE_S = 180  # longer than clients keep a connection idle (90 s), so that it is never us who closes first
 _GRACE_S = 15
+_STALL_S = 30  # a client that takes nothing of its answer for so long is given up
 _HANG_UP_S = 0.05  # between looks for connections that have become idle
 _HEARTBEAT_S = 1.0  # to gunicorn's master process
 _TIMEOUT_S = 120  # gunicorn kills a worker that is silent for this long
@@ -78,9 +80,7 @@ def make_context(config: Config, store: Store, stop: Stop, *, following: Stop | 
         stop=stop,
         registry=registry,
         storage=storage,
-        admission=Chain(
-            World(storage, registry, config.timing, authorizer, clock), config.disable_admission_plugins
-        ),
+        admission=Chain(World(storage, registry, config.timing, authorizer, clock), config.disable_admission_plugins),
         allocation=Allocation(storage, registry, config, clock),
         authorizer=authorizer,
         tokens=Tokens(config.service_account_key_file, storage, registry, clock),
@@ -96,7 +96,7 @@ def prepare(context: Context) -> None:
         try:
             bootstrap.run(context)
         except (StoreError, ApiError) as error:
-            _log.warning("waiting for the store", extra={"kv": {"error": error}})
+            _log.warning("the bootstrap is not finished; trying again", extra={"kv": {"error": error}})
         except Exception:
             _log.exception("the bootstrap failed; trying again")
         else:
@@ -120,6 +120,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop, then leave."""
+        self.cfg.__dict__.update(
+            {name: setting.get() for name, setting in self.cfg.settings.items()}
+        )  # read per request
         context = ssl_context(self.cfg)
         pool = Pool(self.worker_connections)
         servers = []
@@ -138,23 +141,33 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """One connection, from its handshake to its end."""
-        self._open.add(client)
-        self._idle.add(client)
+        sock = Corked(client)
+        self._open.add(sock)
+        self._idle.add(sock)
         try:
-            super().handle(listener, client, addr)
+            super().handle(listener, sock, addr)
         finally:
-            self._open.discard(client)
-            self._idle.discard(client)
-            STREAMS.discard(client)
+            self._open.discard(sock)
+            self._idle.discard(sock)
+            STREAMS.discard(sock)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """One request on it."""
         self._idle.discard(sock)
         STREAMS.discard(sock)
+        sock.begin()
+        sock.settimeout(_STALL_S)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
+            sock.settimeout(None)  # between requests the keepalive counts
             self._idle.add(sock)
+            sock.flush()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """What is no request gets a Status as well."""
+        if not refuse(client, exc):
+            super().handle_error(req, client, addr, exc)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish requests, end watches."""

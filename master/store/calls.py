@@ -79,9 +79,10 @@ class Calls:
         Who has waited for another's request in vain makes one of its own, with a whole deadline: 0 for the gateway's.
         """
         came = self._begun
-        next_one = self._flight.acquire(timeout=self._patience_s)
+        next_one = self._flight.acquire(blocking=False) or self._flight.acquire(timeout=self._patience_s)
         try:
             if self._landed <= came:  # the last answer was asked for before this caller came: it may be too old
+                self._gateway.yield_now()  # let those come along who are about to ask
                 with self._counting:
                     self._begun += 1
                     begun = self._begun

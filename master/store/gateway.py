@@ -188,7 +188,7 @@ class Gateway:
         """
         began_s = self._clock.monotonic_s()
         end_s, down_s = began_s + (deadline_s or self._deadline_s), began_s + self._unreachable_s
-        backoff = Backoff(base_s=0.05, cap_s=0.5)
+        backoff: Backoff | None = None
         lost, tries = False, 0
         failed: StoreError
         while True:
@@ -204,6 +204,7 @@ class Gateway:
                 failed = StoreError(f"etcd at {self._endpoints[index]} cannot be reached: {error}")
             self._move_on(index)
             tries += 1
+            backoff = backoff or Backoff(base_s=0.05, cap_s=0.5)
             pause_s = backoff.next_s() if tries >= len(self._endpoints) else 0.0
             if self._closed or self._clock.monotonic_s() + pause_s >= min(end_s, down_s):
                 failed.hint = "is etcd running? see `labctl logs NODE etcd`"
@@ -228,6 +229,10 @@ class Gateway:
             self._move_on(index)
             raise error if isinstance(error, StoreError) else StoreError(f"etcd at {url}: {error}") from error
 
+    def yield_now(self) -> None:
+        """Let other threads that are ready run first."""
+        self._clock.sleep_s(0)
+
     def avoid(self, url: str) -> None:
         """Prefer another endpoint than `url`, which stopped telling the news."""
         if url == self._endpoints[self._preferred]:
@@ -250,7 +255,7 @@ class Gateway:
         Nothing was sent: ConnectionError where the endpoint cannot be reached, _Silent where it is slow.
         """
         end_s = self._clock.monotonic_s() + timeout_s
-        if timeout_s <= 0 or not self._slots.acquire(timeout=timeout_s):
+        if timeout_s <= 0 or not (self._slots.acquire(blocking=False) or self._slots.acquire(timeout=timeout_s)):
             raise _Silent("too many calls at once")
         try:
             connection = self._connect(self._endpoints[index], timeout_s)
@@ -260,6 +265,9 @@ class Gateway:
             except (OSError, EOFError, ValueError) as error:
                 connection.close()
                 raise Lost(f"etcd at {connection.url} did not answer {path}: {error or 'no answer'}") from error
+            except BaseException:  # the request was interrupted: an answer that is under way belongs to nobody
+                connection.close()
+                raise
         finally:
             self._slots.release()
         if self._closed or len(self._idle) >= _IDLE_CONNECTIONS:

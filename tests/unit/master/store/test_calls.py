@@ -22,6 +22,9 @@ class SlowGateway:
         self.calls = 0
         self._lock = threading.Lock()
 
+    def yield_now(self) -> None:
+        pass
+
     def call(self, path: str, body: bytes, *, deadline_s: float = 0.0) -> tuple[bytes, bool]:
         del path, body, deadline_s
         with self._lock:
