@@ -69,6 +69,9 @@ def carry(metadata: Document, old: Document) -> None:
             metadata.pop(key, None)
     for key in ("selfLink", "managedFields"):
         metadata.pop(key, None)
+    for key in ("labels", "annotations", "ownerReferences", "finalizers"):  # Go leaves out what is empty
+        if key in metadata and not metadata[key]:
+            del metadata[key]
 
 
 def name_errors(name: str, field: str, rule: tuple[str, str], *, prefix: bool = False) -> list[FieldError]:

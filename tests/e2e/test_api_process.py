@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import kubernetes
 import msgspec
 import pytest
 import urllib3
@@ -28,19 +25,6 @@ CLOCK = SystemClock()
 BUDGET_BYTES = 150 * 1024 * 1024
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    """An API server of the test's own, over an etcd of its own."""
-    etcd = Etcd(tmp_path / "etcd")
-    etcd.start()
-    running = ApiServer(tmp_path, etcd.url)
-    try:
-        yield running.start()
-    finally:
-        running.kill()
-        etcd.kill()
-
-
 def config_map(name: str) -> dict[str, object]:
     return {"metadata": {"name": name}, "data": {"a": "b"}}
 
@@ -50,25 +34,6 @@ def test_an_idle_server_stays_within_its_memory(server: ApiServer) -> None:
         server.client().list(resource)
     server.client().request("GET", "/openapi/v2")
     assert server.resident_bytes < BUDGET_BYTES
-
-
-def test_the_official_python_client_creates_reads_patches_watches_and_deletes(server: ApiServer) -> None:
-    official: Any = kubernetes
-    api = official.client.CoreV1Api(official.config.new_client_from_config(str(server.admin)))
-    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x:1"}]}}
-    made = api.create_namespaced_pod("default", pod)
-    assert (made.metadata.name, made.status.phase) == ("p", "Pending")
-    assert [item.metadata.name for item in api.list_namespaced_pod("default").items] == ["p"]
-    patched = api.patch_namespaced_pod("p", "default", {"metadata": {"labels": {"a": "b"}}})
-    assert patched.metadata.labels == {"a": "b"}
-    api.delete_namespaced_pod("p", "default")
-    seen = [
-        (event["type"], event["object"].metadata.name)
-        for event in official.watch.Watch().stream(
-            api.list_namespaced_pod, "default", resource_version=made.metadata.resource_version, timeout_seconds=2
-        )
-    ]
-    assert seen == [("MODIFIED", "p"), ("DELETED", "p")]
 
 
 def test_a_certificate_says_who_we_are(server: ApiServer) -> None:
