@@ -9,6 +9,8 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from master.apiserver.defaults_more import DEFAULTS as MORE
+from master.apiserver.defaults_more import autoscaler_behavior
 from master.apiserver.defaults_pod import fill, pod, template
 
 Document = dict[str, Any]
@@ -88,8 +90,16 @@ def job(document: Document) -> None:
 def _job_spec(spec: Document) -> None:
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
-    fill(spec, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False, manualSelector=False)
+    fill(spec, parallelism=1, backoffLimit=2**31 - 1 if "backoffLimitPerIndex" in spec else 6)
+    fill(spec, completionMode="NonIndexed", suspend=False, manualSelector=False)
     fill(spec, podReplacementPolicy="Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
+    _failure_conditions(spec)
+
+
+def _failure_conditions(spec: Document) -> None:
+    for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            fill(pattern, status="True")
 
 
 def cron_job(document: Document) -> None:
@@ -99,6 +109,7 @@ def cron_job(document: Document) -> None:
     inner = (spec.get("jobTemplate") or {}).get("spec")
     if isinstance(inner, dict) and isinstance(inner.get("template"), dict):
         template(inner["template"])
+        _failure_conditions(inner)
 
 
 def service(document: Document) -> None:
@@ -178,6 +189,7 @@ def horizontal_pod_autoscaler(document: Document) -> None:
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": 80}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    autoscaler_behavior(spec)
 
 
 def priority_class(document: Document) -> None:
@@ -215,6 +227,7 @@ def pod_template(document: Document) -> None:
 
 
 DEFAULTS: dict[tuple[str, str], Callable[[Document], None]] = {
+    **MORE,
     ("", "pods"): pod,
     ("", "podtemplates"): pod_template,
     ("", "services"): service,

@@ -15,18 +15,24 @@ _FILE_MODE = 420  # 0644
 
 
 def fill(document: Document, **values: Any) -> None:
-    """Set each field that is absent."""
+    """Set each field that is absent, or empty where its default is a word."""
     for key, value in values.items():
-        document.setdefault(key, value)
+        if key not in document or (document[key] == "" and isinstance(value, str)):
+            document[key] = value
 
 
 def pod(document: Document) -> None:
     """A Pod itself: its spec, and what only Pods get."""
     spec = document.setdefault("spec", {})
     pod_spec(spec)
+    if isinstance(grace := spec.get("terminationGracePeriodSeconds"), int) and grace < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     fill(spec, enableServiceLinks=True)
     for container in containers(spec):
         _requests_from_limits(container)
+        if spec.get("hostNetwork") is True:
+            for port in container.get("ports") or ():
+                port["hostPort"] = port.get("hostPort") or port.get("containerPort", 0)
     fill(document.setdefault("status", {}), phase="Pending")
 
 
@@ -57,14 +63,14 @@ def pod_spec(spec: Document) -> None:
     elif "serviceAccount" in spec:
         spec["serviceAccountName"] = spec["serviceAccount"]
     for container in (*containers(spec), *(spec.get("ephemeralContainers") or ())):
-        _container(container, host_network=spec.get("hostNetwork") is True)
+        _container(container)
     for volume in spec.get("volumes") or ():
         _volume(volume)
     for constraint in spec.get("topologySpreadConstraints") or ():
         fill(constraint, nodeAffinityPolicy="Honor", nodeTaintsPolicy="Ignore")
 
 
-def _container(container: Document, *, host_network: bool) -> None:
+def _container(container: Document) -> None:
     fill(
         container,
         resources={},
@@ -74,8 +80,6 @@ def _container(container: Document, *, host_network: bool) -> None:
     )
     for port in container.get("ports") or ():
         fill(port, protocol="TCP")
-        if host_network and "containerPort" in port:
-            fill(port, hostPort=port["containerPort"])
     for variable in container.get("env") or ():
         _field_ref(variable.get("valueFrom") or {})
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):

@@ -155,7 +155,8 @@ def _the_rest(spec: Document, path: str, found: Found) -> None:
 def _host_network(spec: Document, path: str, found: Found) -> None:
     for at, container in enumerate(spec.get("containers") or ()):
         for which, port in enumerate(container.get("ports") or ()):
-            if port.get("hostPort", 0) != port.get("containerPort"):
+            unset = path != "spec" and not port.get("hostPort")  # a template's pods get theirs when they are made
+            if not unset and port.get("hostPort", 0) != port.get("containerPort"):
                 told = "must match `containerPort` when `hostNetwork` is true"
                 place = f"{path}.containers[{at}].ports[{which}].hostPort"
                 found.append(invalid(place, port.get("hostPort", 0), told))
