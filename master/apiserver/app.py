@@ -37,6 +37,7 @@ from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
 from master.apiserver.request import Request, User, parse_path, parse_query
 from master.apiserver.response import respond
+from master.apiserver.tokens import JWKS_PATH, OPENID_PATH
 from master.apiserver.wsgi import App
 from master.store.protocol import StoreError
 
@@ -88,6 +89,7 @@ class Server:
         kind = self.context.registry.find(target.group, target.version, target.plural) if target else None
         self.metrics.request(request, kind, reply.code, took_s)
         stream = not isinstance(reply.body, bytes)
+        self.context.audit.note(environ, request, reply.code, streams=stream, took_s=took_s)
         if stream and request is not None and request.verb != "watch" and long_running(request):
             STREAMS.add(environ.get("gunicorn.socket"))
         slow = took_s >= _SLOW_S and not stream
@@ -179,6 +181,11 @@ class Server:
                 self.metrics.render(self.context.storage.counts()),
                 content_type="text/plain; version=0.0.4; charset=utf-8",
             )
+        if path == OPENID_PATH:
+            return document_reply(self.context.tokens.discovery(), PLAIN)
+        if path == JWKS_PATH:
+            keys = msgspec.json.encode(self.context.tokens.jwks())
+            return Reply(keys, content_type="application/jwk-set+json")
         if path == "/openapi/v2":
             return Reply(self._openapi.v2())
         if path == "/openapi/v3":

@@ -8,6 +8,7 @@ from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Stop
 from master.apiserver.admit import Chain
 from master.apiserver.allocation import Allocation
+from master.apiserver.audit import AuditLog
 from master.apiserver.authz.authorizer import Authorizer
 from master.apiserver.config import Config
 from master.apiserver.metrics import Metrics
@@ -30,5 +31,6 @@ class Context:
     allocation: Allocation
     authorizer: Authorizer
     tokens: Tokens
+    audit: AuditLog
     metrics: Metrics
     startup: Startup

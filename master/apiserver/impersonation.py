@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from labctl.kube.errors import BadRequest
+from master.apiserver.audit import IMPERSONATOR
 from master.apiserver.authz.attributes import Attributes
 from master.apiserver.authz.authorizer import Authorizer, refusal
 from master.apiserver.request import ANONYMOUS, User
@@ -22,7 +23,7 @@ _ACCOUNT = "system:serviceaccount:"
 _AUTHENTICATED, _UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 
 
-def impersonated(user: User, environ: Mapping[str, Any], authorizer: Authorizer) -> User:
+def impersonated(user: User, environ: dict[str, Any], authorizer: Authorizer) -> User:
     """Whom the request is to be judged as; Forbidden where `user` may not act as them."""
     headers = {key: str(value) for key, value in environ.items() if key.startswith("HTTP_IMPERSONATE_")}
     if not headers:
@@ -33,6 +34,7 @@ def impersonated(user: User, environ: Mapping[str, Any], authorizer: Authorizer)
     uid = headers.get(_UID, "")
     if not name:
         raise BadRequest("requested impersonation of groups, a uid or extra without impersonating a user", details={})
+    environ[IMPERSONATOR] = user
     for wanted in _wanted(user, name, groups, (uid, extra)):
         decision = authorizer.decide(wanted)
         if not decision.allowed:

@@ -32,7 +32,7 @@ AUDIENCES = (ISSUER,)
 # What admission asks for on behalf of each pod: such a token is good for a year, so that programs that read theirs only
 # once go on working; the kubelet replaces it within the hour all the same.
 PROJECTED_S = 3607
-JWKS_PATH = "/openid/v1/jwks"
+OPENID_PATH, JWKS_PATH = "/.well-known/openid-configuration", "/openid/v1/jwks"
 _LEEWAY_S = 60.0  # clocks differ; as upstream's
 _KEPT = 1024  # verified tokens
 _LONGEST = 16_384

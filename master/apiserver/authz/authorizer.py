@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.kube.errors import Forbidden
+from master.apiserver.audit import WHY_ALLOWED, WHY_FORBIDDEN
 from master.apiserver.authz import attributes
 from master.apiserver.authz.attributes import Attributes
 from master.apiserver.authz.graph import Graph
@@ -57,9 +58,11 @@ class Authorizer:
     def authorize(self, request: Request) -> None:
         """Forbidden, in upstream's words, unless the request's user may."""
         if MASTERS in request.user.groups:
+            request.environ[WHY_ALLOWED] = ""
             return
         wanted = attributes.of(request)
         decision = self.decide(wanted)
+        request.environ[WHY_ALLOWED if decision.allowed else WHY_FORBIDDEN] = decision.reason
         if not decision.allowed:
             raise refusal(wanted, decision.reason)
 
