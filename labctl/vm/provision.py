@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ def fingerprint(site: Site, project_root: Path) -> str:
     return digest.hexdigest()
 
 
-def inventory(site: Site, archive: Path) -> dict[str, Any]:
-    """Ansible's inventory, as a document. Pure; the roles' variables are all here."""
+def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
+    """Ansible's inventory, as a document; `archives` by role. Pure; the roles' variables are all here."""
     topology = site.topology
     variables = {
         "ansible_user": "root",
@@ -37,8 +38,6 @@ def inventory(site: Site, archive: Path) -> dict[str, Any]:
         "lab": topology.lab,
         "profile": topology.profile,
         "pki": str(site.state_dir.resolve() / "pki"),
-        "app_archive": str(archive),
-        "app_version": archive.stem,
         "machines": [{"name": machine.name, "address": machine.address} for machine in topology.machines],
         "masters": [{"name": machine.name, "address": machine.address} for machine in topology.masters],
         "cluster_cidr": topology.cluster_cidr,
@@ -46,11 +45,11 @@ def inventory(site: Site, archive: Path) -> dict[str, Any]:
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
     }
-    hosts = {machine.name: _host(site, machine) for machine in topology.machines}
+    hosts = {machine.name: _host(site, machine, archives[machine.role]) for machine in topology.machines}
     return {"all": {"vars": variables, "hosts": hosts}}
 
 
-def _host(site: Site, machine: Machine) -> dict[str, Any]:
+def _host(site: Site, machine: Machine, archive: Path) -> dict[str, Any]:
     # A system container would measure its host.
     shared = site.topology.provider == "lxc"
     others = [master for master in site.topology.masters if master.name != machine.name]
@@ -59,6 +58,8 @@ def _host(site: Site, machine: Machine) -> dict[str, Any]:
         "ansible_host": machine.address,
         "address": machine.address,
         "role": machine.role,
+        "app_archive": str(archive.resolve()),
+        "app_version": archive.parent.name,
         "api_servers": [f"https://{master.address}:6443" for master in (*mine, *others)],
         "labels": dict(machine.labels),
         "taints": [msgspec.to_builtins(taint) for taint in machine.taints],
@@ -71,8 +72,8 @@ def _host(site: Site, machine: Machine) -> dict[str, Any]:
 def run(site: Site, project_root: Path, progress: Progress, *, shell: Shell | None = None) -> playbook.Outcome:
     """Provision every machine; LabError quotes the first failure: machine, role and message."""
     trees = sorted(site.cache_dir.glob("rootfs-*"), key=lambda tree: tree.stat().st_mtime)  # of any box built here
-    archive = wheel.build(project_root, site.cache_dir, shell or LocalShell(), trees[-1] if trees else None)
+    archives = wheel.build(project_root, site.cache_dir, shell or LocalShell(), trees[-1] if trees else None)
     hosts = site.state_dir / "ansible" / "inventory.json"
-    write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archive.resolve())), indent=2))
+    write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archives)), indent=2))
     deadline_s = _DEADLINE_S + _DEADLINE_PER_MACHINE_S * len(site.topology.machines)
     return playbook.run(site, project_root / "playbooks", hosts, progress, deadline_s=deadline_s)

@@ -1,16 +1,19 @@
 """Packs what the nodes run: our own wheel, the Kubernetes schemas, and byte code for the nodes' Python where possible.
 
-No network and no isolated build: hatchling runs in this process. Cached by a hash of everything that goes in.
+An archive for each role, with what that role runs and no more: an emulated machine is slow at making files. No network
+and no isolated build: hatchling runs in this process. Cached by a hash of everything that goes in.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
@@ -19,6 +22,8 @@ from labctl.runtime.errors import LabError
 from labctl.runtime.shell import CommandError, Shell
 
 PACKAGES = ("labctl", "master", "agents")
+_SHARED = ("labctl/kube", "labctl/runtime")
+_OF_ROLE = {"master": (*_SHARED, "master", "labctl-data"), "worker": (*_SHARED, "agents")}
 SCHEMAS = "labctl-data/kubernetes-1.37.json"  # where the API server looks, below the folder it is unpacked in
 APP_DIR = "/opt/labctl/app"  # that folder, on a node
 _DEFINITIONS = "kubernetes-json-schema/v1.37.0-local/_definitions.json"
@@ -27,7 +32,7 @@ _NODE_VERSION, _NODE_PYTHON = (
     "python3.13",
 )  # Debian 13's; other versions on a node compile for themselves, in memory
 _KEPT = 8  # archives of this many versions of the sources stay in the cache
-_FORMAT = b"1"  # of this archive; raise it when what is packed changes
+_FORMAT = b"2"  # of this archive; raise it when what is packed changes
 
 
 def sources(project_root: Path) -> Iterator[Path]:
@@ -48,8 +53,8 @@ def fingerprint(project_root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def build(project_root: Path, cache_dir: Path, shell: Shell, rootfs: Path | None = None) -> Path:
-    """The archive to unpack at `APP_DIR`: <cache_dir>/app/labctl-<fingerprint>.zip.
+def build(project_root: Path, cache_dir: Path, shell: Shell, rootfs: Path | None = None) -> Mapping[str, Path]:
+    """The archive to unpack at `APP_DIR`, by role: <cache_dir>/app/labctl-<fingerprint>/<role>.zip.
 
     Byte code goes in where this host has the nodes' Python, on its PATH or in `rootfs`, a tree of a node.
     """
@@ -59,12 +64,12 @@ def build(project_root: Path, cache_dir: Path, shell: Shell, rootfs: Path | None
             hint="run labctl from a clone (pip install -e .)",
         )
     python = node_python(rootfs, shell)
-    name = f"labctl-{fingerprint(project_root)}{'' if python else '-source'}.zip"
-    archive = cache_dir / "app" / name
-    if archive.exists():
-        return archive
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".build-") as scratch:
+    folder = cache_dir / "app" / f"labctl-{fingerprint(project_root)}{'' if python else '-source'}"
+    archives = {role: folder / f"{role}.zip" for role in _OF_ROLE}
+    if folder.exists():
+        return archives
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as scratch:
         tree = Path(scratch) / "tree"
         with zipfile.ZipFile(_wheel(project_root, Path(scratch))) as wheel:
             wheel.extractall(tree)
@@ -73,13 +78,16 @@ def build(project_root: Path, cache_dir: Path, shell: Shell, rootfs: Path | None
         target.write_text(json.dumps(json.loads(_definitions().read_bytes()), separators=(",", ":")))
         if python:
             _compile(tree, python, shell)
-        fresh = Path(scratch) / name
-        _zip(tree, fresh)
-        fresh.replace(archive)
-    by_age = sorted(archive.parent.glob("labctl-*.zip"), key=lambda path: path.stat().st_mtime)
+        fresh = Path(scratch) / folder.name
+        fresh.mkdir()
+        for role, parts in _OF_ROLE.items():
+            _zip(tree, parts, fresh / f"{role}.zip")
+        with contextlib.suppress(OSError):  # another labctl packed the same
+            fresh.rename(folder)
+    by_age = sorted(folder.parent.glob("labctl-*"), key=lambda path: path.stat().st_mtime)
     for old in by_age[:-_KEPT]:
-        old.unlink(missing_ok=True)
-    return archive
+        shutil.rmtree(old, ignore_errors=True)
+    return archives
 
 
 def node_python(rootfs: Path | None, shell: Shell) -> Sequence[str]:
@@ -133,10 +141,19 @@ def _compile(tree: Path, python: Sequence[str], shell: Shell) -> None:
         raise LabError(f"could not compile labctl for the nodes: {error}") from error
 
 
-def _zip(tree: Path, target: Path) -> None:
+def _zip(tree: Path, parts: Sequence[str], target: Path) -> None:
+    """Everything under `parts`, and the packages above them."""
+    names = [path.relative_to(tree) for path in sorted(tree.rglob("*")) if path.is_file()]
+    packages = {Path(part).parts[0] for part in parts}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for path in sorted(tree.rglob("*")):
-            if path.is_file():
-                entry = zipfile.ZipInfo(str(path.relative_to(tree)), (2026, 1, 1, 0, 0, 0))
+        for name in names:
+            if any(name.is_relative_to(part) for part in parts) or _package_file(name, packages):
+                entry = zipfile.ZipInfo(str(name), (2026, 1, 1, 0, 0, 0))
                 entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
-                archive.writestr(entry, path.read_bytes())
+                archive.writestr(entry, (tree / name).read_bytes())
+
+
+def _package_file(name: Path, packages: Collection[str]) -> bool:
+    """Whether `name` is what makes one of `packages` importable: its __init__.py, or that file's byte code."""
+    folder = name.parent.parent if name.parent.name == "__pycache__" else name.parent
+    return str(folder) in packages and name.name.startswith("__init__.")

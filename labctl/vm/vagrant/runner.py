@@ -20,6 +20,7 @@ from labctl.vm.vagrant.site import dotfile
 
 _INTERRUPT_S = 5.0
 _SAID = re.compile(r"^==> (?P<name>[\w.-]+): (?P<text>.*)")
+_TRACE = re.compile(r"\s*(from )?/\S+:\d+:in ")  # a line of Ruby's traceback: the one before it says why
 # What is worth telling of all that Vagrant says; the rest is in the log.
 _TOLD = {
     "Creating domain with the following settings...": "creating",
@@ -75,7 +76,7 @@ class Runner(vagrant.Vagrant):
             with _Process(command, self.root, self.env, self._timeout_s) as process:
                 for line in process.lines():
                     log.write(line)
-                    last = line.strip() or last
+                    last = line.strip() if line.strip() and not _TRACE.match(line) else last
                     yield line
         if process.overran:
             raise DeadlineExceeded(f"vagrant did not finish within {self._timeout_s:g} s; its words are in {self._log}")

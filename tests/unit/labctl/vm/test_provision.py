@@ -14,6 +14,8 @@ from labctl.vm.topology import Machine, Role, Taint, Topology, bridge_of, mac_of
 
 ROOT = Path(__file__).resolve().parents[4]
 
+ARCHIVES = {role: Path(f"/cache/app/labctl-1/{role}.zip") for role in ("master", "worker")}
+
 
 def machine(name: str, role: Role, address: str) -> Machine:
     return Machine(
@@ -66,28 +68,30 @@ def line(**fields: object) -> str:
 
 
 def test_each_machine_is_reached_at_its_lab_address_as_root_with_the_labs_key(tmp_path: Path) -> None:
-    everyone = provision.inventory(site(tmp_path), Path("/cache/app/labctl-1.zip"))["all"]
+    everyone = provision.inventory(site(tmp_path), ARCHIVES)["all"]
     assert everyone["hosts"]["worker1"]["ansible_host"] == "10.9.0.20"
+    assert everyone["hosts"]["worker1"]["app_archive"] == "/cache/app/labctl-1/worker.zip"
+    assert everyone["hosts"]["worker1"]["app_version"] == "labctl-1"
     assert everyone["vars"]["ansible_user"] == "root"
     assert everyone["vars"]["ansible_ssh_private_key_file"] == str(pki.ssh_key(tmp_path))
 
 
 def test_a_master_talks_to_its_own_api_server_first_and_a_worker_knows_them_all(tmp_path: Path) -> None:
-    hosts = provision.inventory(site(tmp_path), Path("a.zip"))["all"]["hosts"]
+    hosts = provision.inventory(site(tmp_path), ARCHIVES)["all"]["hosts"]
     assert hosts["master2"]["api_servers"] == ["https://10.9.0.11:6443", "https://10.9.0.10:6443"]
     assert hosts["worker1"]["api_servers"] == ["https://10.9.0.10:6443", "https://10.9.0.11:6443"]
 
 
 def test_labels_and_taints_reach_the_node(tmp_path: Path) -> None:
-    worker = provision.inventory(site(tmp_path), Path("a.zip"))["all"]["hosts"]["worker1"]
+    worker = provision.inventory(site(tmp_path), ARCHIVES)["all"]["hosts"]["worker1"]
     assert worker["labels"] == {"zone": "a"}
     assert worker["taints"] == [{"key": "dedicated", "effect": "NoSchedule", "value": "db"}]
 
 
 def test_a_system_container_is_told_its_size_and_a_virtual_machine_measures_it(tmp_path: Path) -> None:
-    container = provision.inventory(site(tmp_path), Path("a.zip"))["all"]["hosts"]["worker1"]
+    container = provision.inventory(site(tmp_path), ARCHIVES)["all"]["hosts"]["worker1"]
     assert (container["cpus"], container["memory_bytes"], container["disk_bytes"]) == (2, 512 * 2**20, 4 * 2**30)
-    vm = provision.inventory(site(tmp_path, provider="vagrant"), Path("a.zip"))["all"]["hosts"]["worker1"]
+    vm = provision.inventory(site(tmp_path, provider="vagrant"), ARCHIVES)["all"]["hosts"]["worker1"]
     assert (vm["cpus"], vm["memory_bytes"], vm["disk_bytes"]) == (0, 0, 0)
 
 

@@ -520,6 +520,13 @@ def test_a_failure_of_vagrant_ends_with_its_last_words_and_names_the_log(tmp_pat
     assert "vagrant.log" in caught.value.hint
 
 
+def test_a_ruby_traceback_does_not_hide_what_went_wrong(tmp_path: Path, project: Path) -> None:
+    trace = "/usr/lib/ruby/vagrant/batch_action.rb:86:in block"
+    vagrant_says(project, f'echo "libvirt: no such pool"; echo; echo "{trace}"; echo "  from {trace}"; exit 1')
+    with pytest.raises(LabError, match="exited with 1: libvirt: no such pool"):
+        Runner(site(tmp_path), project, 20).make(["worker1"], lambda *_: None)
+
+
 def test_a_vagrant_that_hangs_is_ended(tmp_path: Path, project: Path) -> None:
     vagrant_says(project, "exec sleep 60")
     with pytest.raises(DeadlineExceeded):
