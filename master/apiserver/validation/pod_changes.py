@@ -168,11 +168,13 @@ def _without_sizes(spec: Document) -> Document:
 
 
 def _unsized(given: Document) -> Document:
-    return {
-        key: {name: amount for name, amount in value.items() if name not in _RESIZED}
-        for key, value in given.items()
-        if key in {"requests", "limits"}
+    rest = {
+        key: {name: amount for name, amount in (given.get(key) or {}).items() if name not in _RESIZED}
+        for key in ("requests", "limits")
     }
+    return {key: value for key, value in rest.items() if value} | (
+        {"claims": given["claims"]} if "claims" in given else {}
+    )
 
 
 def status_update(new: Document, old: Document, found: Found) -> None:
