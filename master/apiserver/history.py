@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from labctl.kube.errors import Expired
 from master.apiserver.cached import CacheEvent
@@ -39,6 +39,19 @@ class History:
             self._oldest = first.revision
         if self._gaps and self._gaps[0][1] <= self._oldest:
             del self._gaps[0]
+
+    @property
+    def oldest(self) -> int:
+        """What happened above this revision is known."""
+        return self._oldest
+
+    def prepend(self, events: Sequence[CacheEvent], after: int) -> None:
+        """What happened between revision `after` and `oldest`; left out where it does not fit."""
+        size = sum(len(event.object.raw) for event in events)
+        if len(self._events) + len(events) <= self._limit and self._bytes + size <= self._limit_bytes:
+            self._events.extendleft(reversed(events))
+            self._bytes += size
+            self._oldest = after
 
     def gap(self, start: int, end: int) -> None:
         """The next events tell the difference between the two revisions, not what happened at each in between."""

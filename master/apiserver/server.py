@@ -25,7 +25,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from labctl.kube.errors import ApiError
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import Backoff, Stop
-from master.apiserver import bootstrap, schemas
+from master.apiserver import bootstrap, compaction, schemas
 from master.apiserver.admit import Chain, World
 from master.apiserver.allocation import Allocation
 from master.apiserver.app import Server, create_app
@@ -93,7 +93,10 @@ def make_context(config: Config, store: Store, stop: Stop, *, following: Stop | 
 
 
 def prepare(context: Context) -> None:
-    """Run the bootstrap until the store lets it finish; until then requests for resources are turned away."""
+    """Run the bootstrap until the store lets it finish; until then requests for resources are turned away.
+
+    Then see that the store does not grow for ever.
+    """
     backoff = Backoff(base_s=0.1, cap_s=2.0)
     while not context.stop.is_set():
         try:
@@ -105,6 +108,7 @@ def prepare(context: Context) -> None:
         else:
             context.startup.finish()
             _log.info("serving", extra={"kv": {"port": context.config.port}})
+            compaction.run(context.storage.store, context.stop)
             return
         context.stop.wait_s(backoff.next_s())
 

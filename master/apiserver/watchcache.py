@@ -28,6 +28,7 @@ from master.apiserver.cached import (
     with_resource_version,
 )
 from master.apiserver.history import History
+from master.apiserver.reach_back import reach_back
 from master.apiserver.watcher import Watcher
 from master.store.protocol import Change, Compacted, Entry, Progress, Store, StoreError
 
@@ -74,6 +75,7 @@ class WatchCache:
         self._revision = 0
         self._ready = self._ended = self._over = False  # _ended: no watches any more; _over: nothing follows the store
         self._moved = threading.Condition(self.lock)
+        self._reaching = threading.Lock()
         self._waiting = 0
 
     def start(self, stop: Stop) -> None:
@@ -134,6 +136,8 @@ class WatchCache:
         to match `match` comes as ADDED or DELETED. Raises Expired where `after` is older than the history, and
         ServerTimeout where it is newer than the cache (call `wait_until` first).
         """
+        if after is not None and not initial and after < self._history.oldest:
+            self._reach_back(after)
         with self.lock:
             if self._ended or not self._ready:
                 raise Unavailable(f"the cache of {self._prefix} is not serving")
@@ -189,6 +193,17 @@ class WatchCache:
             stop.wait_s(backoff.next_s())
         self._over = True
         self.close()
+
+    def _reach_back(self, after: int) -> None:
+        """Learn what happened since `after`, if the store still knows; one caller at a time."""
+        with self._reaching:
+            oldest = self._history.oldest
+            if not self._ready or after >= oldest:
+                return
+            events = reach_back(self._store, self._prefix, after, oldest, self._made, self.clock)
+            with self.lock:
+                if events is not None and self._history.oldest == oldest:
+                    self._history.prepend(events, after)
 
     def _follow(self, changes: Iterator[Change | Progress], backoff: Backoff, stop: Stop) -> None:
         """Take bursts of changes; the Progress that follows each says that its last revision is whole."""

@@ -12,7 +12,7 @@ import pytest
 import urllib3
 
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError, Expired, Forbidden
+from labctl.kube.errors import ApiError, Forbidden
 from labctl.kube.resources import CONFIG_MAPS, NODES, PODS
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
@@ -72,14 +72,11 @@ def test_a_stop_ends_watches_cleanly_and_the_next_start_goes_on(server: ApiServe
     threading.Thread(target=follow, daemon=True).start()
     metrics = b'apiserver_registered_watchers{group="",kind="ConfigMap",version="v1"} 1'
     wait_for(lambda: metrics in client.request("GET", "/metrics"), what="the watch", deadline_s=10, clock=CLOCK)
-    began_s = CLOCK.monotonic_s()
-    assert server.stop() == 0
+    assert server.stop(deadline_s=5) == 0, "idle connections held the server up"
     assert ended.wait(10), "the watch was not ended"
-    assert CLOCK.monotonic_s() - began_s < 10, "idle connections held the server up"
     server.start()
     server.client().create(CONFIG_MAPS, config_map("after"), "default")
-    with pytest.raises(Expired):  # as upstream: a new server's history begins with itself, so clients list again
-        _first(server.client(), version)
+    assert _first(server.client(), version) == "ADDED"  # what an earlier server had told is where this one goes on
     page = server.client().list(CONFIG_MAPS, "default")
     assert [msgspec.json.decode(raw)["metadata"]["name"] for raw in page.items] == ["after"]
 

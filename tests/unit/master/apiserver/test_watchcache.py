@@ -257,6 +257,32 @@ def test_a_watch_older_than_the_history_is_expired(store: FlakyStore) -> None:
             assert [event.revision for event in watcher.take(0)] == revisions[20:]
 
 
+def test_a_cache_that_begins_anew_tells_a_watch_what_happened_before(store: FlakyStore) -> None:
+    first = put(store, "a/1")
+    moved = [put(store, "a/1", app="x"), put(store, "a/2"), remove(store, "a/1")]
+    for cache in serving(store):
+        moved.append(put(store, "a/3"))
+        synced(cache)
+        with cache.watch(after=first) as watcher:
+            assert told(watcher) == [
+                ("MODIFIED", "a/1", moved[0]),
+                ("ADDED", "a/2", moved[1]),
+                ("DELETED", "a/1", moved[2]),
+                ("ADDED", "a/3", moved[3]),
+            ]
+        with cache.watch(after=moved[0], match=labelled("x")) as watcher:  # type: ignore[arg-type]
+            assert told(watcher) == [("DELETED", "a/1", moved[2])]
+
+
+def test_what_was_compacted_before_a_cache_began_is_expired(store: FlakyStore) -> None:
+    first = put(store, "a/1")
+    put(store, "a/2")
+    store.compact(put(store, "a/3"))
+    for cache in serving(store):
+        with pytest.raises(Expired, match="too old resource version"):
+            cache.watch(after=first)
+
+
 def test_a_client_that_does_not_read_is_ended_after_what_was_queued(store: FlakyStore) -> None:
     for cache in serving(store, queue=5):
         with cache.watch() as slow, cache.watch() as quick:
