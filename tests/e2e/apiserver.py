@@ -42,11 +42,15 @@ class ApiServer:
             path = self.pki.kubeconfig(identity, self.url)
         return Client.from_kubeconfig(str(path), **options)
 
-    def start(self) -> ApiServer:
-        """Start the process and wait until it is ready."""
+    def launch(self) -> None:
+        """Start the process, without waiting for it."""
         with (self.folder / "apiserver.log").open("ab") as log:
             argv = [sys.executable, "-m", "master.apiserver", "--config", str(self._config)]
             self._process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+
+    def start(self) -> ApiServer:
+        """Start the process and wait until it is ready."""
+        self.launch()
         client = self.client(timeout_s=2)
 
         def ready() -> bool:
@@ -126,8 +130,8 @@ class Follower:
 
 
 @dataclass(frozen=True)
-class Kubectl:
-    """One kubectl binary, a kubeconfig and a namespace of its own."""
+class Tool:
+    """A client program (kubectl and helm take the same options), a kubeconfig and a namespace of its own."""
 
     binary: Path
     kubeconfig: Path
@@ -154,16 +158,8 @@ class Kubectl:
         )
         if not check:
             return done.stdout + done.stderr
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        assert done.returncode == 0, f"{self.binary.name} {' '.join(arguments)}: {done.stderr}{done.stdout}"
         return done.stdout
-
-    def json(self, *arguments: str) -> Any:
-        """The `-o json` output."""
-        return msgspec.json.decode(self.run(*arguments, "-o", "json"))
-
-    def path(self, *arguments: str, at: str) -> str:
-        """What a JSONPath expression finds in the output: `at` without the braces, such as `.spec.replicas`."""
-        return self.run(*arguments, "-o", f"jsonpath={{{at}}}")
 
     @contextmanager
     def follow(self, *arguments: str) -> Iterator[Follower]:
@@ -186,3 +182,16 @@ class Kubectl:
     def argv(self, *arguments: str) -> list[str]:
         """The whole command line."""
         return [str(self.binary), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *arguments]
+
+
+@dataclass(frozen=True)
+class Kubectl(Tool):
+    """kubectl."""
+
+    def json(self, *arguments: str) -> Any:
+        """The `-o json` output."""
+        return msgspec.json.decode(self.run(*arguments, "-o", "json"))
+
+    def path(self, *arguments: str, at: str) -> str:
+        """What a JSONPath expression finds in the output: `at` without the braces, such as `.spec.replicas`."""
+        return self.run(*arguments, "-o", f"jsonpath={{{at}}}")

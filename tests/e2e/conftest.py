@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import clients
-from tests.e2e.apiserver import ApiServer, Kubectl
+from tests.e2e.apiserver import ApiServer, Kubectl, Tool
 from tests.e2e.controlplane.plane import Plane
 from tests.etcd import Etcd
 
@@ -76,6 +76,12 @@ def live(version: str, cluster: Plane, tmp_path: Path) -> Iterator[Kubectl]:
     """kubectl on the small cluster."""
     with _namespaced(version, cluster.folder / "admin.kubeconfig", tmp_path) as tool:
         yield tool
+
+
+@pytest.fixture
+def helm(version: str, live: Kubectl) -> Tool:
+    """helm, in the namespace of `live`: 3.17 comes beside kubectl 1.32, 4.3 beside 1.37."""
+    return Tool(clients.program("helm", version), live.kubeconfig, live.home, live.namespace)
 
 
 @contextmanager

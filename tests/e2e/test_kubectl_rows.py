@@ -285,3 +285,5 @@ def test_auth_tells_what_we_may_do_and_who_we_are(kubectl: Kubectl) -> None:
     assert kubectl.run("auth", "can-i", "delete", "pods").strip() == "yes"
     assert "kubernetes-admin" in kubectl.run("auth", "whoami")
     assert "*.*" in kubectl.run("auth", "can-i", "--list")
+    stranger = kubectl.run("auth", "can-i", "delete", "pods", "--as=stranger", check=False)
+    assert stranger.splitlines()[0] == "no"

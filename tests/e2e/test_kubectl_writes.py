@@ -146,6 +146,17 @@ def test_apply_prunes_what_the_file_no_longer_has(kubectl: Kubectl) -> None:
     assert kubectl.run("get", "configmaps", "-l", "set=x", "-o", "name") == "configmap/one\n"
 
 
+def test_an_apply_set_remembers_what_to_prune(kubectl: Kubectl) -> None:
+    alpha = {"KUBECTL_APPLYSET": "true"}
+    apply = ("apply", "-f-", "--prune", "--applyset=mine")
+    kubectl.run(*apply, stdin=config_map("one") + config_map("two"), env=alpha)
+    parent = kubectl.json("get", "secret", "mine")["metadata"]
+    assert parent["annotations"]["applyset.kubernetes.io/contains-group-kinds"] == "ConfigMap"
+    assert "configmap/two pruned" in kubectl.run(*apply, stdin=config_map("one"), env=alpha)
+    member = f"applyset.kubernetes.io/part-of={parent['labels']['applyset.kubernetes.io/id']}"
+    assert kubectl.run("get", "configmaps", "-l", member, "-o", "name") == "configmap/one\n"
+
+
 def test_apply_and_diff_take_a_kustomization(kubectl: Kubectl, tmp_path: Path) -> None:
     folder = tmp_path / "kustomize"
     folder.mkdir()

@@ -127,7 +127,10 @@ class Plane:
 
 
 class FakeNode:
-    """A Node with a heartbeat and a tiny kubelet: pods become Running and Ready at once, and end when told to."""
+    """A Node with a heartbeat and a tiny kubelet: pods become Running and Ready at once, and end when told to.
+
+    Those that are never restarted succeed at once.
+    """
 
     def __init__(self, name: str, client: Client, *, cpu: str = "4", labels: dict[str, str] | None = None) -> None:
         self.name, self._client = name, client
@@ -208,19 +211,26 @@ class FakeNode:
 
     def _differs(self, pod: Document) -> bool:
         status = pod.get("status", {})
+        if _runs_once(pod):
+            return status.get("phase") != "Succeeded"
         ready = [entry["status"] for entry in status.get("conditions", ()) if entry["type"] == "Ready"]
         return status.get("phase") != "Running" or ready != ["True" if self.ready else "False"]
 
     def _start(self, pod: Document) -> None:
         self._count += 1
         now = rfc3339(CLOCK.now())
-        state = "True" if self.ready else "False"
+        state = "True" if self.ready and not _runs_once(pod) else "False"
         entry = {"type": "Ready", "status": state, "lastTransitionTime": now}
         address = pod.get("status", {}).get("podIP") or f"{self._prefix}.{self._count}"
-        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [entry]}
+        phase = "Succeeded" if _runs_once(pod) else "Running"
+        status = {"phase": phase, "podIP": address, "podIPs": [{"ip": address}], "conditions": [entry]}
         meta = pod["metadata"]
         body = {"metadata": {"uid": meta["uid"]}, "status": status}
         self._client.patch(PODS, meta["name"], body, meta["namespace"], subresource="status", kind=STRATEGIC_PATCH)
+
+
+def _runs_once(pod: Document) -> bool:
+    return bool(pod["spec"].get("restartPolicy") == "Never")
 
 
 def deployment(name: str, replicas: int, *, image: str = "lab.local/web:1", **spec: Any) -> Document:
