@@ -31,7 +31,7 @@ _IDLE_S = 30.0  # a connection without a request
 _CONNECTIONS = 128
 _POLL_S = 2.0  # how late the end of serving is noticed
 _CHUNK_BYTES = 16_384
-_ALLOWED_NAME, _ALLOWED_GROUP = "kube-apiserver-kubelet-client", "system:masters"
+_ALLOWED_NAME = "kube-apiserver-kubelet-client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The certificate is the lab's own, or the handshake had failed; now whose it is."""
         entries = [pair for part in (self.request.getpeercert() or {}).get("subject", ()) for pair in part]
         name = next((value for key, value in entries if key == "commonName"), "")
-        groups = [value for key, value in entries if key == "organizationName"]
-        if name != _ALLOWED_NAME and _ALLOWED_GROUP not in groups:
+        if name != _ALLOWED_NAME:
             raise Forbidden(f'user "{name}" may not use the kubelet')
 
     def _refuse(self, error: ApiError) -> None:
