@@ -44,6 +44,7 @@ from master.store.protocol import StoreError
 _log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 3 * 1024 * 1024
+_STALL_S = 30  # a client that takes nothing of its answer for so long is given up
 _MAX_AUDIT_ID = 64
 _OPEN = frozenset({"/healthz", "/livez", "/readyz"})  # not asked of the authorizer, which may be what is not well
 _SLOW_S = 2.0  # a request that took longer is worth a line in the log
@@ -294,6 +295,8 @@ def create_app(server: Server) -> flask.Flask:
         environ = incoming.environ
         audit_id = environ["labctl.audit_id"] = _audit_id(environ.get("HTTP_AUDIT_ID", ""))
         reply, warnings = server.answer(environ, body)
+        if reply.code != 101:
+            environ["gunicorn.socket"].settimeout(_STALL_S)
         return respond(reply, warnings, request_id=audit_id)
 
     return App(every)

@@ -95,10 +95,13 @@ def check(
 ) -> Document:
     """See `read_object`; for documents that come out of a patch as well. `told`: what else is wrong with its fields."""
     resource = kind.resource
-    given_kind, given_version = (
-        document.get("kind") or resource.kind,
-        document.get("apiVersion") or resource.api_version,
-    )
+    given_kind = document.get("kind", resource.kind)
+    given_version = document.get("apiVersion", resource.api_version)
+    for given in (given_kind, given_version):
+        if given is not None and not isinstance(given, str):
+            why = "json parse error: json: cannot unmarshal into Go struct field of type string"
+            raise _unrecognized(request, resource.kind, f"couldn't get version/kind; {why}")
+    given_kind, given_version = given_kind or resource.kind, given_version or resource.api_version
     if given_version != resource.api_version:
         raise BadRequest(
             f"the API version in the data ({given_version}) does not match the expected API version"
@@ -128,8 +131,8 @@ def _judge(told: list[str], request: Request, kind: Kind, warnings: list[str]) -
     """Strict refuses unknown fields and keys given twice, Warn (the default) tells of them, Ignore keeps silent."""
     mode = request.query.get("fieldValidation") or "Warn"
     if mode not in {"Strict", "Warn", "Ignore"}:
-        raise BadRequest(
-            f'fieldValidation: Unsupported value: "{mode}": supported values: "Ignore", "Strict", "Warn"', details={}
+        raise problems.bad_option(
+            request.options, problems.unsupported("fieldValidation", mode, ("Ignore", "Strict", "Warn"))
         )
     if not told or mode == "Ignore":
         return

@@ -69,10 +69,8 @@ def convert_options(document: Document) -> Options:
     except msgspec.ValidationError as error:
         raise BadRequest(f"DeleteOptions: {error}", details={}) from error
     if options.propagation_policy not in {"", *_POLICIES}:
-        raise BadRequest(
-            f'propagationPolicy: Unsupported value: "{options.propagation_policy}": supported values: "Background",'
-            ' "Foreground", "Orphan"',
-            details={},
+        raise problems.bad_option(
+            "DeleteOptions", problems.unsupported("propagationPolicy", options.propagation_policy, _POLICIES)
         )
     if options.dry_run not in (None, [], ["All"]):
         raise BadRequest('dryRun: Unsupported value: supported values: "All"', details={})

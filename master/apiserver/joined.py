@@ -63,7 +63,6 @@ def upgrade(environ: Mapping[str, Any], place: Place, path: str) -> Reply:
         backend.close()
         raise
     client = environ["gunicorn.socket"]
-    client.settimeout(None)  # may be silent for hours
     return Reply(_joined(client, backend, head, rest), code=101)
 
 

@@ -135,6 +135,13 @@ def rejected(resource: Resource, name: str, errors: Sequence[FieldError]) -> Api
     )
 
 
+def bad_option(options: str, error: FieldError) -> Invalid:
+    """An option of the request that makes no sense, e.g. of `CreateOptions`: 422."""
+    causes = [{"reason": error.reason, "message": error.message, "field": error.field}]
+    details = {"group": "meta.k8s.io", "kind": options, "causes": causes}
+    return Invalid(f'{options}.meta.k8s.io "" is invalid: {error}', details=details)
+
+
 def undecodable(resource: Resource, why: str) -> BadRequest:
     """The body is not an object of this kind."""
     return BadRequest(

@@ -78,6 +78,7 @@ def select(context: Context, request: Request, kind: Kind) -> tuple[list[bytes],
     assert request.target is not None
     scope = kind.scope(request.target.namespace)
     limit = request.number("limit") or 0
+    request.number("timeoutSeconds")  # has no meaning here, but must be one
     match = selection(request, kind)
     token = request.query.get("continue", "")
     exact = _exactly(request)
@@ -115,20 +116,18 @@ def _exactly(request: Request) -> int:
     """The revision of `resourceVersionMatch=Exact`; 0 where it is not asked for."""
     match, revision = request.query.get("resourceVersionMatch", ""), revision_of(request)
     if match not in {"", "Exact", "NotOlderThan"}:
-        raise BadRequest(
-            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"', details={}
+        raise problems.bad_option(
+            "ListOptions", problems.unsupported("resourceVersionMatch", match, ("Exact", "NotOlderThan", ""))
         )
     if match and revision is None:
-        raise BadRequest(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            details={},
-        )
+        raise _forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided")
     if match == "Exact" and not revision:
-        raise BadRequest(
-            'resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
-            details={},
-        )
+        raise _forbidden_match('resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
     return revision or 0 if match == "Exact" else 0
+
+
+def _forbidden_match(why: str) -> ApiError:
+    return problems.bad_option("ListOptions", problems.forbidden_field("resourceVersionMatch", why))
 
 
 def _at(context: Context, kind: Kind, scope: str, token: _Token) -> tuple[list[Cached], int, str]:

@@ -13,9 +13,11 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from labctl.kube.errors import BadRequest
+from master.apiserver import problems
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _LIMIT = 1 << 63
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 
 
@@ -114,11 +116,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return int(text)
 
     @property
+    def options(self) -> str:
+        """The kind of the request's options, as errors about them name it."""
+        return _OPTIONS.get(self.method, "ListOptions")
+
+    @property
     def dry_run(self) -> bool:
         """Whether nothing may be stored."""
         value = self.query.get("dryRun", "")
         if value not in {"", "All"}:
-            raise BadRequest(f'dryRun: Unsupported value: "{value}": supported values: "All"')
+            told = f'Unsupported value: []string{{"{value}"}}: supported values: "All"'
+            raise problems.bad_option(self.options, problems.FieldError("FieldValueNotSupported", "dryRun", told))
         return value == "All"
 
 

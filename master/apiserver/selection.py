@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.kube.errors import BadRequest
-from labctl.kube.selectors import FieldTerm, Selector, matches, matches_fields, parse_fields, parse_labels
+from labctl.kube.selector_text import parse_fields, parse_labels
+from labctl.kube.selectors import FieldTerm, Selector, matches, matches_fields
 from master.apiserver.registry import Kind
 from master.apiserver.request import Request
 from master.apiserver.watchcache import Cached, Match
@@ -62,7 +63,7 @@ def _labels(text: str) -> Selector:
     try:
         return parse_labels(text)
     except ValueError as error:
-        raise BadRequest(f"unable to parse requirement: {error}", details={}) from error
+        raise BadRequest(str(error), details={}) from error
 
 
 def _fields(text: str, kind: Kind) -> tuple[FieldTerm, ...]:

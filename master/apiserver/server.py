@@ -7,6 +7,7 @@ of watches in one process. The store's client, locks and threads all run on geve
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -50,7 +51,6 @@ _log = logging.getLogger(__name__)
 _CONNECTIONS = 8192
 _KEEPALIVE_S = 180  # longer than clients keep a connection idle (90 s), so that it is never us who closes first
 _GRACE_S = 15
-_STALL_S = 30  # a client that takes nothing of its answer for so long is given up
 _HANG_UP_S = 0.05  # between looks for connections that have become idle
 _HEARTBEAT_S = 1.0  # to gunicorn's master process
 _TIMEOUT_S = 120  # gunicorn kills a worker that is silent for this long
@@ -163,9 +163,10 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._idle.discard(sock)
         STREAMS.discard(sock)
         sock.begin()
-        sock.settimeout(_STALL_S)
         try:
             super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError as error:
+            raise BrokenPipeError(errno.EPIPE, "the client takes nothing of its answer") from error
         finally:
             sock.settimeout(None)  # between requests the keepalive counts
             self._idle.add(sock)

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.errors import ApiError, BadRequest, Unavailable
+from labctl.kube.errors import ApiError, Unavailable
 from labctl.kube.protobuf_encode import frame
 from labctl.runtime.loop import jittered_s
+from master.apiserver import problems
 from master.apiserver.context import Context
 from master.apiserver.negotiate import PROTOBUF, Form
 from master.apiserver.read import revision_of
@@ -71,9 +72,9 @@ def _wants_initial(request: Request) -> tuple[bool, bool]:
     return wanted, wanted and request.flag("allowWatchBookmarks")
 
 
-def _forbidden_match(why: str) -> BadRequest:
+def _forbidden_match(why: str) -> ApiError:
     field = "resourceVersionMatch" if why.startswith("resourceVersionMatch") else "sendInitialEvents"
-    return BadRequest(f'ListOptions.meta.k8s.io "" is invalid: {field}: Forbidden: {why}', details={})
+    return problems.bad_option("ListOptions", problems.forbidden_field(field, why))
 
 
 class _Stream:

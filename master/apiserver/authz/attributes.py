@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.kube.selectors import parse_fields
+from labctl.kube.selector_text import parse_fields
 from master.apiserver.request import Request, User
 
 

@@ -98,5 +98,5 @@ def test_the_systems_namespaces_stay(api: Api) -> None:
 
 def test_options_that_are_not_known_are_refused(api: Api) -> None:
     api.create(MAPS, config_map())
-    assert api.delete(f"{MAPS}/m", {"propagationPolicy": "Sideways"}).code == 400
+    assert api.delete(f"{MAPS}/m", {"propagationPolicy": "Sideways"}).code == 422
     assert api.delete(f"{MAPS}/m", {"gracePeriodSeconds": "soon"}).code == 400

@@ -46,8 +46,8 @@ def test_initial_events_end_with_a_marked_bookmark(api: Api) -> None:
 
 
 def test_initial_events_need_the_right_match(api: Api) -> None:
-    assert api.get(f"{MAPS}?watch=1&sendInitialEvents=true").code == 400
-    assert api.get(f"{MAPS}?watch=1&resourceVersionMatch=NotOlderThan").code == 400
+    assert api.get(f"{MAPS}?watch=1&sendInitialEvents=true").code == 422
+    assert api.get(f"{MAPS}?watch=1&resourceVersionMatch=NotOlderThan").code == 422
 
 
 def test_a_selector_shows_an_object_that_begins_to_match_as_added(api: Api) -> None:
