@@ -222,7 +222,7 @@ def test_a_worker_cannot_write_what_is_another_nodes(two_workers: tuple[Client, 
     kubelet.patch(PODS, "on-worker1", status, "default", subresource="status")
     before = admin.get(NODES, "worker2"), admin.get(PODS, "on-worker2", "default")
     lease = {"metadata": {"name": "worker2"}, "spec": {"holderIdentity": "worker1"}}
-    for attempt in (
+    attempts: tuple[Callable[[], Any], ...] = (
         lambda: kubelet.patch(NODES, "worker2", status, subresource="status"),
         lambda: kubelet.patch(PODS, "on-worker2", status, "default", subresource="status"),
         lambda: kubelet.delete(PODS, "on-worker2", "default"),
@@ -233,7 +233,8 @@ def test_a_worker_cannot_write_what_is_another_nodes(two_workers: tuple[Client, 
         ),
         lambda: kubelet.patch(NODES, "worker1", {"spec": {"taints": []}}),
         lambda: kubelet.create(SECRETS, {"metadata": {"name": "mine"}}, "default"),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(Forbidden):
             attempt()
     assert (admin.get(NODES, "worker2"), admin.get(PODS, "on-worker2", "default")) == before
