@@ -25,9 +25,9 @@ _AUTHENTICATED, _UNAUTHENTICATED = "system:authenticated", "system:unauthenticat
 
 def impersonated(user: User, environ: dict[str, Any], authorizer: Authorizer) -> User:
     """Whom the request is to be judged as; Forbidden where `user` may not act as them."""
+    if _USER not in environ and _GROUP not in environ and _UID not in environ:
+        return user  # on every request, so it looks no further: extra alone says nothing
     headers = {key: str(value) for key, value in environ.items() if key.startswith("HTTP_IMPERSONATE_")}
-    if not headers:
-        return user
     name = headers.get(_USER, "")
     groups = _values(headers.get(_GROUP, ""))
     extra = {_key(key): _values(value) for key, value in headers.items() if key.startswith(_EXTRA)}

@@ -73,7 +73,7 @@ class Holding:
 
     def __init__(self, grants: Iterable[Grant], errors: Iterable[str]) -> None:
         self.grants, self.errors = tuple(grants), tuple(errors)
-        self._about: dict[tuple[str, str], tuple[Grant, ...]] = {}
+        self._about: dict[tuple[str, str, str], tuple[Grant, ...]] = {}
         self._paths = tuple(grant for grant in self.grants if grant.rule.non_resource_urls)
 
     def find(self, wanted: Attributes) -> Grant | None:
@@ -83,16 +83,22 @@ class Holding:
                 if grant.rule.has_verb(wanted.verb) and grant.rule.has_path(wanted.path):
                     return grant
             return None
-        key = wanted.group, wanted.combined
+        key = wanted.group, wanted.combined, wanted.verb
         about = self._about.get(key)
         if about is None:
-            about = tuple(grant for grant in self.grants if grant.rule.has_resource(*key))
+            about = tuple(self._covering(*key))
             if len(self._about) < _KEPT_USERS:
                 self._about[key] = about
         for grant in about:
-            if grant.rule.has_verb(wanted.verb) and grant.rule.has_name(wanted.name):
+            if grant.rule.has_name(wanted.name):
                 return grant
         return None
+
+    def _covering(self, group: str, resource: str, verb: str) -> Iterator[Grant]:
+        """The grants for some objects at least."""
+        for grant in self.grants:
+            if grant.rule.has_verb(verb) and grant.rule.has_resource(group, resource):
+                yield grant
 
 
 class Rbac:
