@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import flask
 
 from master.apiserver.reply import Reply
 from master.apiserver.wsgi import Whole
 
+# Go's words, which clients show their users: `Not Found`, where werkzeug shouts and Python 3.13 has newer names.
+_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus} | {
+    413: "413 Request Entity Too Large",
+    422: "422 Unprocessable Entity",
+}
+
 
 def respond(reply: Reply, warnings: Sequence[str], *, request_id: str) -> flask.Response:
     """The response; a stream goes out chunk by chunk, as it comes."""
     code = 200 if reply.code == 101 else reply.code  # a joined connection's own body answers 101, and werkzeug drops it
     make = Whole if isinstance(reply.body, bytes) else flask.Response
-    response = make(reply.body, status=code, content_type=reply.content_type)
+    response = make(reply.body, status=_LINES.get(code, str(code)), content_type=reply.content_type)
     response.headers["Audit-Id"] = request_id
     response.headers["Cache-Control"] = "no-cache, private"
     for name, value in reply.headers.items():
