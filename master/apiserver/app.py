@@ -14,6 +14,7 @@ import msgspec
 from labctl.kube.errors import ApiError, ServerError, TooLarge, Unavailable
 from labctl.runtime.errors import LabError
 from master.apiserver import (
+    advice,
     delete,
     discovery,
     health,
@@ -119,7 +120,10 @@ class Server:
             form = negotiate(accept, protobuf=bool(kind.schema_name), stream=request.verb == "watch")
         if form.transform == "Table" and (include := request.query.get("includeObject")):
             form = msgspec.structs.replace(form, include=include)
-        return self._resource(request, kind, form, warnings)
+        reply = self._resource(request, kind, form, warnings)
+        if told := advice.of_kind(kind.resource):
+            warnings.append(told)
+        return reply
 
     def _resource(self, request: Request, kind: Kind, form: Form, warnings: list[str]) -> Reply:
         context, target, verb = self.context, request.target, request.verb
@@ -139,7 +143,8 @@ class Server:
         if verb == "create":
             return object_reply(write.create(context, request, kind, warnings), kind, form, 201)
         if verb == "update":
-            return object_reply(write.update(context, request, kind, warnings), kind, form)
+            raw, code = write.update(context, request, kind, warnings)
+            return object_reply(raw, kind, form, code)
         if verb == "patch":
             raw, code = patch.patch(context, request, kind, warnings)
             return object_reply(raw, kind, form, code)

@@ -62,7 +62,7 @@ def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -
         _still_itself(request, kind, new)
         return new
 
-    return store_changed(context, request, kind, change), 200
+    return store_changed(context, request, kind, change, warnings), 200
 
 
 def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes, int]:

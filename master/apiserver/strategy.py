@@ -31,6 +31,38 @@ STATUS_METADATA = frozenset({"pods", "nodes"})
 RETURNS_DELETED = frozenset({"pods", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "services"})
 
 
+_RBAC = "rbac.authorization.k8s.io"
+# Kinds that a PUT creates where there is none yet.
+_CREATED_BY_UPDATE = frozenset({
+    ("", "endpoints"), ("", "events"), ("", "limitranges"), ("", "services"), ("coordination.k8s.io", "leases"),
+    ("node.k8s.io", "runtimeclasses"), (_RBAC, "roles"), (_RBAC, "rolebindings"), (_RBAC, "clusterroles"),
+    (_RBAC, "clusterrolebindings"),
+})  # fmt: skip
+# Kinds that a PUT changes only if it says which version it saw.
+_CONDITIONAL = frozenset({
+    ("certificates.k8s.io", "clustertrustbundles"), ("certificates.k8s.io", "podcertificaterequests"),
+    ("coordination.k8s.io", "leases"), ("node.k8s.io", "runtimeclasses"), ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "csidrivers"), ("storage.k8s.io", "csinodes"), ("storage.k8s.io", "csistoragecapacities"),
+    ("storage.k8s.io", "volumeattachments"), ("storagemigration.k8s.io", "storageversionmigrations"),
+    *(("admissionregistration.k8s.io", plural) for plural in (
+        "mutatingadmissionpolicies", "mutatingadmissionpolicybindings", "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies", "validatingadmissionpolicybindings", "validatingwebhookconfigurations",
+    )),
+})  # fmt: skip
+# Subresources of pods that write a part of the spec.
+PARTS = frozenset({"resize", "ephemeralcontainers"})
+
+
+def is_created_by_update(resource: Resource) -> bool:
+    """Whether a PUT creates the object where there is none."""
+    return (resource.group, resource.plural) in _CREATED_BY_UPDATE
+
+
+def is_conditional(resource: Resource) -> bool:
+    """Whether a PUT must carry a resourceVersion."""
+    return (resource.group, resource.plural) in _CONDITIONAL
+
+
 def has_status(resource: Resource) -> bool:
     """Whether status is written through a subresource of its own."""
     return "status" in resource.subresources
@@ -62,6 +94,29 @@ def prepare_update(resource: Resource, new: Document, old: Document) -> None:
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     if resource.plural == "pods":
         new["status"] = _with_qos(new)
+
+
+def prepare_part(subresource: str, new: Document, old: Document) -> Document:
+    """/resize and /ephemeralcontainers of a pod: nothing but that part (and labels and annotations) is taken."""
+    given, spec = new.get("spec") or {}, dict(old.get("spec") or {})
+    if subresource == "ephemeralcontainers":
+        spec["ephemeralContainers"] = given.get("ephemeralContainers") or []
+        if not spec["ephemeralContainers"]:
+            del spec["ephemeralContainers"]
+    else:
+        for field in ("containers", "initContainers"):
+            if field in spec:
+                wanted = {entry.get("name"): entry for entry in given.get(field) or ()}
+                spec[field] = [_resized(entry, wanted.get(entry.get("name"))) for entry in spec[field]]
+    result = {**old, "metadata": new["metadata"], "spec": spec}
+    if spec != old.get("spec"):
+        result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    return result
+
+
+def _resized(container: Document, wanted: Document | None) -> Document:
+    given = wanted or {}
+    return container | {key: given[key] for key in ("resources", "resizePolicy") if key in given}
 
 
 def prepare_status(resource: Resource, new: Document, old: Document) -> Document:

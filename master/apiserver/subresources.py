@@ -10,15 +10,13 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.errors import BadRequest, TooManyRequests
 from labctl.kube.resources import builtin
-from labctl.kube.selectors import from_label_selector, matches
 from labctl.runtime.clock import rfc3339
 from master.apiserver import problems
 from master.apiserver.body import read_as, read_object, typed
 from master.apiserver.columns import selector as selector_text
 from master.apiserver.context import Context
-from master.apiserver.delete import convert_options, delete_object
+from master.apiserver.eviction import evict
 from master.apiserver.log import pod_log
 from master.apiserver.negotiate import Form
 from master.apiserver.ownership import applies
@@ -36,7 +34,6 @@ from master.apiserver.write import prepare_update, update
 Document = dict[str, Any]
 Handler = Callable[[Context, Request, Kind, Form, list[str]], Reply]
 
-_SEVERAL_BUDGETS = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 _SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
@@ -57,7 +54,8 @@ def _status(context: Context, request: Request, kind: Kind, form: Form, warnings
     if request.method in {"GET", "HEAD"}:
         return get(context, request, kind, form)
     if request.method == "PUT":
-        return object_reply(update(context, request, kind, warnings), kind, form)
+        raw, code = update(context, request, kind, warnings)
+        return object_reply(raw, kind, form, code)
     if request.method == "PATCH":
         raw, code = patch(context, request, kind, warnings)
         return object_reply(raw, kind, form, code)
@@ -191,69 +189,6 @@ def bind(context: Context, request: Request, kind: Kind, form: Form, binding: Do
     return document_reply(_SUCCESS, form, 201)
 
 
-def _eviction(context: Context, request: Request, kind: Kind, form: Form, warnings: list[str]) -> Reply:
-    """POST: a delete that a PodDisruptionBudget may refuse with 429. Source: `pod/storage/eviction.go`."""
-    del warnings
-    if request.method != "POST":
-        raise problems.method_not_allowed()
-    assert request.target is not None
-    target = request.target
-    body = read_as(request, context.registry, "policy/v1", "Eviction")
-    named = (body.get("metadata") or {}).get("name")
-    if named and named != target.name:
-        raise BadRequest("name in URL does not match name in Eviction object", details={})
-    options = convert_options(
-        {key: value for key, value in (body.get("deleteOptions") or {}).items() if value is not None}
-    )
-    pod = context.storage.get(kind, target.namespace, target.name).document
-    phase = (pod.get("status") or {}).get("phase")
-    if phase not in {"Succeeded", "Failed", "Pending"} and not pod["metadata"].get("deletionTimestamp"):
-        _spend(context, pod, dry_run=request.dry_run or options.is_dry)
-    if request.dry_run:
-        options = msgspec.structs.replace(options, dry_run=["All"])
-    delete_object(context, request, kind, (target.namespace, target.name), options)
-    return document_reply(_SUCCESS, form, 201)
-
-
-def _spend(context: Context, pod: Document, *, dry_run: bool) -> None:
-    """Take one disruption from the pod's budget; TooManyRequests while there is none."""
-    kind = context.registry.of(builtin("poddisruptionbudgets", "policy"))
-    namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
-    budgets = []
-    for entry in context.storage.current(kind).list(kind.scope(namespace))[0]:
-        selector = from_label_selector((entry.document.get("spec") or {}).get("selector"))
-        if selector is not None and matches(selector, labels):
-            budgets.append(entry.document["metadata"]["name"])
-    if len(budgets) > 1:
-        raise problems.rejected(
-            builtin("pods"), pod["metadata"]["name"],
-            [problems.forbidden_field("", _SEVERAL_BUDGETS)],
-        )  # fmt: skip
-    now = rfc3339(context.clock.now())
-    for name in budgets:
-
-        def change(budget: Document, name: str = name) -> Document:
-            status = budget.get("status") or {}
-            if status.get("disruptionsAllowed", 0) < 1:
-                raise _refused(name, status)
-            disrupted = {**(status.get("disruptedPods") or {}), pod["metadata"]["name"]: now}
-            budget["status"] = {
-                **status,
-                "disruptionsAllowed": status["disruptionsAllowed"] - 1,
-                "disruptedPods": disrupted,
-            }
-            return budget
-
-        context.storage.change(kind, namespace, name, change, dry_run=dry_run)
-
-
-def _refused(name: str, status: Document) -> TooManyRequests:
-    needed, healthy = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-    message = f"The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
-    details = {"causes": [{"reason": "DisruptionBudget", "message": message}]}
-    return TooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", details=details)
-
-
 _HANDLERS: dict[str, Handler] = {
     "status": _status,
     "approval": _status,
@@ -262,7 +197,7 @@ _HANDLERS: dict[str, Handler] = {
     "finalize": _finalize,
     "scale": _scale,
     "binding": _binding,
-    "eviction": _eviction,
+    "eviction": evict,
     "log": pod_log,
     "exec": connect,
     "attach": connect,

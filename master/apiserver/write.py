@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from labctl.kube.errors import AlreadyExists, BadRequest
-from master.apiserver import apply, ownership, problems, strategy
+from labctl.kube.errors import AlreadyExists, BadRequest, NotFound
+from master.apiserver import advice, apply, ownership, problems, strategy
 from master.apiserver import metadata as meta
 from master.apiserver.admit import Attributes
 from master.apiserver.body import read_object
@@ -32,6 +32,7 @@ def create(context: Context, request: Request, kind: Kind, warnings: list[str]) 
     assert request.target is not None
     document = read_object(request, kind, context.registry, warnings)
     namespace, metadata = request.target.namespace, document["metadata"]
+    warnings += advice.of_object(kind.resource, document)
     if metadata.get("name") or not metadata.get("generateName"):
         return create_object(context, request, kind, document, namespace)
     encoded = msgspec.json.encode(document)
@@ -108,8 +109,8 @@ def apply_defaults(kind: Kind, document: Document) -> None:
         fill(document)
 
 
-def update(context: Context, request: Request, kind: Kind, warnings: list[str]) -> bytes:
-    """PUT on the object or on its /status."""
+def update(context: Context, request: Request, kind: Kind, warnings: list[str]) -> tuple[bytes, int]:
+    """PUT on the object or on its /status: (its JSON, 201 where that created it, as few kinds let it, else 200)."""
     assert request.target is not None
     target = request.target
     given = read_object(request, kind, context.registry, warnings)
@@ -122,22 +123,42 @@ def update(context: Context, request: Request, kind: Kind, warnings: list[str]) 
     same_namespace(kind, metadata, target.namespace)
     encoded = msgspec.json.encode(given)
 
-    return store_changed(context, request, kind, lambda _: msgspec.json.decode(encoded))
+    try:
+        return store_changed(context, request, kind, lambda _: msgspec.json.decode(encoded), warnings), 200
+    except NotFound:
+        if target.subresource or not strategy.is_created_by_update(kind.resource):
+            raise
+    if uid := metadata.get("uid"):
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+        raise problems.conflict(kind.resource, target.name, why)
+    context.authorizer.authorize(msgspec.structs.replace(request, method="POST"))  # who may update may not so create
+    metadata["name"] = target.name
+    return create_object(context, request, kind, given, target.namespace), 201
 
 
-def store_changed(context: Context, request: Request, kind: Kind, change: Callable[[Document], Document]) -> bytes:
+def store_changed(
+    context: Context,
+    request: Request,
+    kind: Kind,
+    change: Callable[[Document], Document],
+    warnings: list[str] | None = None,
+) -> bytes:
     """Store `change(old)`, prepared; the JSON of what is stored now (or was last, if this removed it)."""
     assert request.target is not None
     target = request.target
+    told: list[str] = []
     with context.allocation.for_update(kind, dry_run=request.dry_run) as allocated:
 
         def prepared(old: Document) -> Document:
             new = prepare_update(context, request, kind, change(old), old)
             allocated.fill(new, old, target.subresource)
+            told[:] = advice.of_object(kind.resource, new, old) if warnings is not None else []
             return new
 
         raw, gone = context.storage.change(kind, target.namespace, target.name, prepared, dry_run=request.dry_run)
         allocated.stored(raw)
+    if warnings is not None:
+        warnings += told
     if gone and not request.dry_run:
         context.allocation.deleted(kind, raw)
     return raw
@@ -153,6 +174,14 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     sub = "" if sub == "scale" else sub  # what comes through it is a change of spec like any other
     metadata = new["metadata"]
     _preconditions(kind, name, metadata, old["metadata"])
+    if (
+        request.method == "PUT"
+        and not sub
+        and not metadata.get("resourceVersion")
+        and strategy.is_conditional(resource)
+    ):
+        told = problems.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+        raise problems.rejected(resource, name, [told])
     if kind.conversion:
         new = kind.conversion.to_stored(new)
     owners = metadata.get("managedFields")
@@ -160,6 +189,8 @@ def prepare_update(context: Context, request: Request, kind: Kind, new: Document
     apply_defaults(kind, new)
     if sub in {"status", "approval"}:
         new = strategy.prepare_status(resource, new, old)
+    elif sub in strategy.PARTS:
+        new = strategy.prepare_part(sub, new, old)
     else:
         strategy.prepare_update(resource, new, old)
     if not ownership.applies(request):

@@ -53,7 +53,7 @@ def test_an_eviction_is_refused_while_the_budget_is_spent_and_spends_it_otherwis
         "Cannot evict pod as it would violate the pod's disruption budget.",
     )
     assert refused.document["details"]["causes"][0]["reason"] == "DisruptionBudget"
-    api.patch(f"{BUDGETS}/b/status", {"status": {"disruptionsAllowed": 1}})
+    api.patch(f"{BUDGETS}/b/status", {"status": {"disruptionsAllowed": 1, "observedGeneration": 1}})
     assert api.post(f"{PODS}/p/eviction", eviction).code == 201
     assert api.get(f"{PODS}/p").document["metadata"]["deletionTimestamp"]
     assert api.get(f"{BUDGETS}/b").document["status"]["disruptionsAllowed"] == 0
