@@ -1,0 +1,57 @@
+"""What all views share: how fields are named, metadata, and nulls that stand for absent fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_CAPITALS = {"ip": "IP", "ips": "IPs", "pid": "PID", "ipc": "IPC", "id": "ID", "cidr": "CIDR", "api": "API"}
+
+Quantity = str | int | float
+IntOrString = int | str
+
+
+def field_name(name: str) -> str:
+    """`pod_ip` to `podIP`: Kubernetes' own capitals."""
+    first, *rest = name.split("_")
+    return first + "".join(_CAPITALS.get(part) or part.capitalize() for part in rest)
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True, rename=field_name):
+    """Base of every view: frozen, unknown fields ignored, absent fields at their Kubernetes defaults."""
+
+
+class OwnerReference(View, frozen=True):
+    """Who an object belongs to."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
+class Meta(View, frozen=True):
+    """`metav1.ObjectMeta`."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    deletion_grace_period_seconds: int | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+def without_nulls(value: Any) -> Any:
+    """A document without its null fields, which Kubernetes reads as absent."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, list):
+        return [without_nulls(entry) for entry in value if entry is not None]
+    return value

@@ -1,0 +1,54 @@
+"""The other objects that the kubelet reads: ConfigMaps, Secrets, its Node. Source: k8s.io/api `core/v1/types.go`."""
+
+from __future__ import annotations
+
+from agents.kubelet.views.base import Meta, Quantity, View
+from agents.kubelet.views.pods import Condition
+
+
+class ConfigMap(View, frozen=True):
+    """A config map; `binary_data` is base64."""
+
+    metadata: Meta = Meta()
+    data: dict[str, str] = {}
+    binary_data: dict[str, str] = {}
+
+
+class Secret(View, frozen=True):
+    """A secret; `data` is base64."""
+
+    metadata: Meta = Meta()
+    data: dict[str, str] = {}
+    type: str = ""
+
+
+class Taint(View, frozen=True):
+    """A taint of a node."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(View, frozen=True):
+    """`spec` of a node."""
+
+    pod_cidr: str = ""
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+
+
+class NodeStatus(View, frozen=True):
+    """`status` of a node."""
+
+    conditions: tuple[Condition, ...] = ()
+    capacity: dict[str, Quantity] = {}
+    allocatable: dict[str, Quantity] = {}
+
+
+class Node(View, frozen=True):
+    """A node."""
+
+    metadata: Meta = Meta()
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
