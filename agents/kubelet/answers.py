@@ -47,8 +47,30 @@ class _Head(msgspec.Struct, frozen=True):
     namespace: str = ""
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _Waiting(msgspec.Struct, frozen=True):
+    reason: str = ""
+
+
+class _State(msgspec.Struct, frozen=True):
+    waiting: _Waiting | None = None
+
+
+class _Container(msgspec.Struct, frozen=True):
+    name: str = ""
+    state: _State = _State()
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    container_statuses: tuple[_Container, ...] = ()
+    init_container_statuses: tuple[_Container, ...] = ()
+
+
+class _Pod(msgspec.Struct, frozen=True):
     metadata: _Head = _Head()
+    status: _Status = _Status()
+
+
+_WHY_NO_IMAGE = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
 
 
 class Routes:
@@ -63,6 +85,10 @@ class Routes:
             "pods": self._pods,
             "metrics": self._metrics,
         }
+
+    def knows(self, namespace: str, pod: str) -> bool:
+        """Whether that pod is this node's, by the API."""
+        return self._pod(namespace, pod) is not None
 
     def answer(self, request: Request) -> Answer:
         """The answer, or an ApiError."""
@@ -125,10 +151,24 @@ class Routes:
             return lives[-1 - previous][1]
         if previous and lives:
             raise BadRequest(f'previous terminated container "{container}" in pod "{pod}" not found')
-        known = (msgspec.json.decode(raw, type=_Named).metadata for raw in self._sources.pods())
-        if any((meta.namespace, meta.name) == (namespace, pod) for meta in known):
-            raise BadRequest(f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating')
-        raise NotFound(f'pod "{pod}" not found')
+        if (known := self._pod(namespace, pod)) is not None:
+            raise BadRequest(f'container "{container}" in pod "{pod}" is {_why(known.status, container)}')
+        raise NotFound(f'pod "{pod}" does not exist')
+
+    def _pod(self, namespace: str, name: str) -> _Pod | None:
+        found = (msgspec.json.decode(raw, type=_Pod) for raw in self._sources.pods())
+        return next((one for one in found if (one.metadata.namespace, one.metadata.name) == (namespace, name)), None)
+
+
+def _why(status: _Status, container: str) -> str:
+    """Why a container has no log yet. Source: k/k `pkg/kubelet/kubelet_pods.go` (validateContainerLogStatus)."""
+    for one in (*status.container_statuses, *status.init_container_statuses):
+        if one.name == container:
+            if one.state.waiting is None:
+                return "waiting to start - no logs yet"
+            reason = one.state.waiting.reason
+            return f"waiting to start: {_WHY_NO_IMAGE.get(reason, reason)}"
+    return "not available"
 
 
 def _of(statuses: Iterable[ContainerStatus], uid: str, container: str) -> list[ContainerStatus]:
@@ -151,6 +191,7 @@ def log_options(query: Query, clock: Clock) -> logs.Options:
         tail_lines=_number(query, "tailLines", least=0),
         limit_bytes=_number(query, "limitBytes", least=1),
         since=since,
+        stream=query.get("stream", "All").lower(),
         timestamps=_flag(query, "timestamps"),
         follow=_flag(query, "follow"),
     )

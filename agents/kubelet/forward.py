@@ -161,17 +161,19 @@ class Forward:
             if sock is None:
                 self._end(name, pair, self._refused(pair.port, why))
             else:
-                self._join(pair, sock)
+                self._join(name, pair, sock)
 
         pair.link = Dial(pair.port, self._netns, done)
         pair.link.begin()
 
-    def _join(self, pair: _Pair, sock: socket.socket) -> None:
+    def _join(self, name: str, pair: _Pair, sock: socket.socket) -> None:
         assert isinstance(pair.link, Dial)
         dial = pair.link
 
         def give(data: bytes) -> None:
             self._send(self._encoder.data(pair.data, data, fin=not data))
+            if not data and link.sink.ending:
+                self._end(name, pair, "")
 
         link = pair.link = _Link(sock, give, lambda: not self._wire.full)
         link.sink.put(bytes(dial.early))

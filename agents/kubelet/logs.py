@@ -35,6 +35,7 @@ class Options:
     limit_bytes: int | None = None
     timestamps: bool = False
     follow: bool = False
+    stream: str = "all"  # or stdout, stderr
 
 
 _DECODER = msgspec.json.Decoder(Entry)
@@ -205,6 +206,8 @@ def _text(line: bytes, options: Options) -> Iterator[bytes]:
         entry = _DECODER.decode(line)
     except msgspec.MsgspecError:
         return  # cut off by a crash
+    if options.stream not in {"all", entry.stream}:
+        return
     if options.since is not None and entry.time and datetime.fromisoformat(entry.time) < options.since:
         return
     yield f"{entry.time} {entry.log}".encode() if options.timestamps else entry.log.encode()

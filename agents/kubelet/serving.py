@@ -44,5 +44,6 @@ def server(
 
     sources = Sources(runtime.containers, pods, summary, healthy, clock)
     tls = Tls(config.tls_cert_file, config.tls_key_file, config.client_ca_file)
-    streams = Streams(runtime, places.work_dir)
-    return Server(Routes(sources), tls, streams=streams, address=address, port=config.port)
+    routes = Routes(sources)
+    streams = Streams(runtime, routes.knows, places.work_dir)
+    return Server(routes, tls, streams=streams, address=address, port=config.port)

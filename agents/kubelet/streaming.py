@@ -64,8 +64,9 @@ class Accepted:
 class Streams:
     """Accepts upgrades, and knows the connections they live on."""
 
-    def __init__(self, node: ContainerRuntime, work_dir: str) -> None:
-        self._node, self._work_dir = node, work_dir
+    def __init__(self, node: ContainerRuntime, knows: Callable[[str, str], bool], work_dir: str) -> None:
+        """`knows(namespace, name)`: whether that pod is this node's, by the API."""
+        self._node, self._knows, self._work_dir = node, knows, work_dir
         self._open: set[ssl.SSLSocket] = set()
         self._lock = threading.Lock()
 
@@ -145,9 +146,9 @@ class Streams:
         """The running container, of the newest pod of that name."""
         namespace, pod, container = path[1:]
         mine = [one for one in self._node.containers() if (one.pod.namespace, one.pod.name) == (namespace, pod)]
-        if not mine:
+        if not mine and not self._knows(namespace, pod):
             raise NotFound("pod does not exist")
-        newest = max(mine, key=lambda one: one.started_s).pod.uid
+        newest = max(mine, key=lambda one: one.started_s).pod.uid if mine else ""
         for one in mine:
             if (one.pod.uid, one.name, one.phase) == (newest, container, "running"):
                 return one

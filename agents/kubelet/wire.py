@@ -189,6 +189,11 @@ class Sink:
         """Whether the reader is slow."""
         return len(self._out) >= ROOM_BYTES
 
+    @property
+    def ending(self) -> bool:
+        """Whether no more comes than what is held."""
+        return self._last or not self.open
+
     def put(self, data: bytes) -> None:
         """Write, soon; what nobody reads any more is dropped."""
         if self.open and not self._last:
