@@ -84,12 +84,60 @@ def decode_yaml(body: bytes) -> Any:
     return decode(body)
 
 
-def clean(document: Document, shape: Shape | None) -> list[str]:
-    """Prune nulls in place, check types; the paths of unknown fields. DecodeError names the field."""
+def clean(document: Document, shape: Shape | None, known: Document | None = None) -> list[str]:
+    """Prune nulls in place, check types; the paths of unknown fields. DecodeError names the field.
+
+    `known` is a document that was checked before: the very values that `document` shares with it, as a patch leaves
+    them, are not looked at again.
+    """
     unknown: list[Path] = []
-    if shape is not None:
+    if shape is not None and known is not None:
+        _changed(document, known, shape, None, unknown)
+    elif shape is not None:
         _object(document, shape, None, unknown, 0)
     return [_shown(path) for path in unknown]
+
+
+def _changed(node: Document, known: Document, shape: Shape, path: Path, unknown: list[Path]) -> None:
+    """`_object` for what `node` does not share with `known`."""
+    properties = shape.properties
+    rest: Document = {}
+    try:
+        for key, value in node.items():
+            before = known.get(key)
+            if value is before and value is not None:
+                continue
+            field = properties.get(key)
+            if field is None or type(value) is not type(before) or field.kind not in {"object", "array"}:
+                rest[key] = value
+            elif isinstance(value, dict) and field.kind == "object":
+                _changed(value, known[key], field, (path, key), unknown)
+            elif isinstance(value, list) and field.items is not None and field.items.kind == "object":
+                _changed_items(value, known[key], field.items, (path, key), unknown)
+            else:
+                rest[key] = value
+    except _WrongType as error:
+        error.inside(shape.target.name.rpartition(".")[2])
+        raise
+    given = list(rest)
+    _object(rest, shape, path, unknown, 0)
+    for key in given:
+        if key in rest:
+            node[key] = rest[key]
+        else:
+            del node[key]
+
+
+def _changed_items(items: list[Any], known: list[Any], shape: Shape, path: Path, unknown: list[Path]) -> None:
+    shared = {id(entry) for entry in known}
+    for at, entry in enumerate(items):
+        if id(entry) in shared:
+            continue
+        before = known[at] if at < len(known) else None
+        if isinstance(entry, dict) and isinstance(before, dict):
+            _changed(entry, before, shape, (path, at), unknown)
+        else:
+            _value(entry, shape, (path, at), unknown, 0)
 
 
 def _shown(path: Path) -> str:

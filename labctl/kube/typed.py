@@ -28,6 +28,8 @@ _UNOWNED = frozenset({
     "resourceVersion",
 })  # fmt: skip
 _TYPE = frozenset({"apiVersion", "kind"})
+_NESTED = frozenset({dict, list})
+_NOTHING: Fields = {}  # the one empty set: sets have many leaves, and nobody changes a set
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -145,24 +147,29 @@ def owned(value: Any, rule: Rule, *, dotted: bool) -> Fields:
     """The set below a field. `dotted`: maps and lists are members themselves (as a write that adds them owns them)."""
     kind = granular(value, rule)
     if kind == LEAF:
-        return {}
+        return _NOTHING
     if kind == STRUCT:
         fields = rule.fields
-        return {f"f:{key}": owned(inner, fields.get(key, _ATOM), dotted=dotted) for key, inner in value.items()}
+        return {
+            f"f:{key}": owned(inner, fields.get(key, _ATOM), dotted=dotted) if type(inner) in _NESTED else _NOTHING
+            for key, inner in value.items()
+        }
+    inside: Fields = {SELF: _NOTHING} if dotted else {}
     if kind == MAP:
-        inside = {f"f:{key}": owned(inner, rule.child(key), dotted=dotted) for key, inner in value.items()}
-    else:
-        try:
-            items = index(value, rule)
-        except ValueError:
-            return {}
-        inside = {name: _item_set(item, rule.item, dotted=dotted) for name, item in items.items()}
-    return {SELF: {}, **inside} if dotted else inside
+        for key, inner in value.items():
+            inside[f"f:{key}"] = owned(inner, rule.child(key), dotted=dotted) if type(inner) in _NESTED else _NOTHING
+        return inside
+    try:
+        for name, item in index(value, rule).items():
+            inside[name] = _item_set(item, rule.item, dotted=dotted)
+    except ValueError:
+        return _NOTHING
+    return inside
 
 
 def _item_set(item: Any, rule: Rule, *, dotted: bool) -> Fields:
     inside = owned(item, rule, dotted=dotted)
-    return {SELF: {}, **inside} if inside else inside
+    return {SELF: _NOTHING, **inside} if inside else inside
 
 
 def object_set(document: Document, rule: Rule, *, dotted: bool = False, skip: tuple[str, ...] = ()) -> Fields:

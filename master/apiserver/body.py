@@ -92,8 +92,12 @@ def check(
     registry: Registry,
     warnings: list[str],
     told: Sequence[str] = (),
+    known: Document | None = None,
 ) -> Document:
-    """See `read_object`; for documents that come out of a patch as well. `told`: what else is wrong with its fields."""
+    """See `read_object`; for documents that come out of a patch of `known` as well, which was checked before.
+
+    `told`: what else is wrong with its fields.
+    """
     resource = kind.resource
     given_kind = document.get("kind", resource.kind)
     given_version = document.get("apiVersion", resource.api_version)
@@ -114,7 +118,7 @@ def check(
     if not isinstance(document.setdefault("metadata", {}), dict):
         document["metadata"] = {} if document["metadata"] is None else _not_an_object(kind)
     try:
-        unknown = clean(document, registry.shape(kind))
+        unknown = clean(document, registry.shape(kind), known)
     except DecodeError as error:
         raise problems.undecodable(resource, str(error)) from error
     _judge([*told, *(f'unknown field "{path}"' for path in unknown)], request, kind, warnings)
