@@ -50,9 +50,13 @@ class Schedule:
             return moment.replace(microsecond=0) + timedelta(seconds=self.every_s)
         local = moment.astimezone(self.zone)
         for day in self._days(local):
-            for candidate in self._moments(day):
-                if candidate > moment:
-                    return candidate
+            today = day.date() == local.date()
+            for hour in sorted(self.hours):
+                if today and hour < local.hour:
+                    continue
+                for candidate in self._moments(day.replace(hour=hour)):
+                    if candidate > moment:
+                        return candidate
         return None
 
     def _days(self, local: datetime) -> Iterator[datetime]:
@@ -72,16 +76,17 @@ class Schedule:
             return by_date and by_weekday
         return by_date or by_weekday
 
-    def _moments(self, day: datetime) -> list[datetime]:
-        """The day's moments in UTC, in order."""
-        found = set[datetime]()
-        for hour in self.hours:
+    def _moments(self, hour: datetime) -> list[datetime]:
+        """An hour's moments in UTC, in order; an hour that the zone's clocks skip has none."""
+        found: set[datetime] = set()
+        for fold in (0, 1) if self.any_hour and self.zone is not UTC else (0,):
             for minute in self.minutes:
-                for fold in (0, 1) if self.any_hour else (0,):
-                    local = day.replace(hour=hour, minute=minute, fold=fold, tzinfo=self.zone)
-                    moment = local.astimezone(UTC)
-                    if moment.astimezone(self.zone).replace(tzinfo=None) == local.replace(tzinfo=None, fold=0):
-                        found.add(moment)
+                local = hour.replace(minute=minute, fold=fold, tzinfo=self.zone)
+                moment = local.astimezone(UTC)
+                if self.zone is UTC or moment.astimezone(self.zone).replace(tzinfo=None, fold=0) == hour.replace(
+                    minute=minute
+                ):
+                    found.add(moment)
         return sorted(found)
 
 
