@@ -168,7 +168,7 @@ def _why(status: _Status, container: str) -> str:
                 return "waiting to start - no logs yet"
             reason = one.state.waiting.reason
             return f"waiting to start: {_WHY_NO_IMAGE.get(reason, reason)}"
-    return "not available"
+    return "not available" if status.container_statuses else "waiting to start: ContainerCreating"
 
 
 def _of(statuses: Iterable[ContainerStatus], uid: str, container: str) -> list[ContainerStatus]:

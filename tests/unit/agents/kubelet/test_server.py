@@ -42,10 +42,11 @@ class World:
         self.authority, self.folder = Authority(folder), folder
         self.containers: list[ContainerStatus] = []
         self.problem = ""
+        self.pod = b'{"metadata":{"name":"web","namespace":"default"},"x":1}'
         self.clock = FakeClock()
         sources = Sources(
             containers=lambda: list(self.containers),
-            pods=lambda: [msgspec.Raw(b'{"metadata":{"name":"web","namespace":"default"},"x":1}')],
+            pods=lambda: [msgspec.Raw(self.pod)],
             summary=lambda: {"node": {"nodeName": "w1"}},
             healthy=lambda: self.problem,
             clock=self.clock,
@@ -209,6 +210,31 @@ def test_what_is_not_there_is_told_apart(world: World) -> None:
     world.add(entries("x\n"))
     answer = world.get("/containerLogs/default/web/main?previous=true")
     assert (answer.status, "previous terminated container" in answer.json()["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, "waiting to start: ContainerCreating"),
+        ({"waiting": {"reason": "PodInitializing"}}, "waiting to start: PodInitializing"),
+        ({"waiting": {"reason": "ErrImagePull"}}, "waiting to start: image can't be pulled"),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "waiting to start: trying and failing to pull image"),
+        ({}, "waiting to start - no logs yet"),
+    ],
+)
+def test_why_a_container_has_no_log_is_said_as_upstream_does(world: World, state: dict[str, Any], why: str) -> None:
+    status = {"containerStatuses": [{"name": "main", "state": state}]}
+    world.pod = json.dumps({"metadata": {"name": "web", "namespace": "default"}, "status": status}).encode()
+    answer = world.get("/containerLogs/default/web/main")
+    assert (answer.status, answer.json()["message"]) == (400, f'container "main" in pod "web" is {why}')
+    assert world.get("/containerLogs/default/web/nobody").json()["message"].endswith('in pod "web" is not available')
+
+
+def test_one_stream_of_a_log_is_read_alone(world: World) -> None:
+    world.add(entries("out\n") + entries("err\n", stream="stderr", second=1))
+    assert world.text("?stream=All") == "out\nerr\n"
+    assert world.text("?stream=Stdout") == "out\n"
+    assert world.text("?stream=Stderr") == "err\n"
 
 
 def test_a_followed_log_grows_and_ends_with_its_container(world: World) -> None:
