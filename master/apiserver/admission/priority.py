@@ -1,4 +1,7 @@
-"""Priority: a pod's priority number and preemption policy from its class, the default class, or 0."""
+"""Priority: a pod's priority number and preemption policy from its class, the default class, or 0.
+
+Source: `plugin/pkg/admission/priority/admission.go`.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,62 @@ from labctl.kube.resources import PRIORITY_CLASSES
 from master.apiserver import problems
 from master.apiserver.admit import Attributes, World
 
+_PREEMPT = "PreemptLowerPriority"
+
 
 class _Priority:
     name = "Priority"
     order = 30
-    operations = frozenset({"create"})
-    resources = frozenset({"pods"})
+    operations = frozenset({"create", "update"})
+    resources = frozenset({"pods", "priorityclasses"})
 
     def admit(self, write: Attributes, world: World) -> None:
         assert write.document is not None
         if write.subresource:
             return
-        spec = write.document["spec"]
-        name = spec.get("priorityClassName", "")
-        chosen = _class(name, write, world) if name else _default(world)
-        value = int(chosen.get("value", 0)) if chosen else 0
-        if "priority" in spec and spec["priority"] != value:
+        if write.kind.resource == PRIORITY_CLASSES:
+            _one_default(write, world)
+        elif write.operation == "create":
+            _fill(write, write.document["spec"], world)
+        else:
+            _keep(write.document.get("spec") or {}, (write.old or {}).get("spec") or {})
+
+
+def _keep(spec: dict[str, Any], was: dict[str, Any]) -> None:
+    """What an update leaves out stays."""
+    for key in ("priority", "preemptionPolicy"):
+        if key in was:
+            spec.setdefault(key, was[key])
+
+
+def _fill(write: Attributes, spec: dict[str, Any], world: World) -> None:
+    name = spec.get("priorityClassName", "")
+    chosen = _class(name, write, world) if name else _default(world)
+    value = int(chosen.get("value", 0)) if chosen else 0
+    policy = chosen.get("preemptionPolicy", _PREEMPT) if chosen else _PREEMPT
+    for key, wanted, noun in (
+        ("priority", value, "integer value of priority"),
+        ("preemptionPolicy", policy, "string value of PreemptionPolicy"),
+    ):
+        if spec.setdefault(key, wanted) != wanted:
             why = (
-                "the integer value of priority ({}) must not be provided in pod spec;"
-                " priority admission controller computed {} from the given PriorityClass name"
+                f"the {noun} ({spec[key]}) must not be provided in pod spec; priority admission controller computed"
+                f" {wanted} from the given PriorityClass name"
             )
-            raise problems.forbidden(write.kind.resource, write.name, why.format(spec["priority"], value))
-        if chosen and not name:
-            spec["priorityClassName"] = chosen["metadata"]["name"]
-        spec["priority"] = value
-        spec.setdefault(
-            "preemptionPolicy",
-            chosen.get("preemptionPolicy", "PreemptLowerPriority") if chosen else "PreemptLowerPriority",
-        )
+            raise problems.forbidden(write.kind.resource, write.name, why)
+    if chosen and not name:
+        spec["priorityClassName"] = chosen["metadata"]["name"]
+
+
+def _one_default(write: Attributes, world: World) -> None:
+    """At most one class is what pods get that name none."""
+    assert write.document is not None
+    if not write.document.get("globalDefault"):
+        return
+    had = _default(world)
+    if had is not None and had["metadata"]["name"] != write.name:
+        told = f"PriorityClass {had['metadata']['name']} is already marked as default. Only one default can exist"
+        raise problems.forbidden(PRIORITY_CLASSES, write.name, told)
 
 
 def _class(name: str, write: Attributes, world: World) -> dict[str, Any]:
