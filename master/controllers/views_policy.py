@@ -1,0 +1,44 @@
+"""The fields of PodDisruptionBudget that controllers read, as frozen views.
+
+Source of names: Kubernetes' API reference (policy/v1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labctl.kube.meta import ObjectMeta
+from labctl.kube.resources import POD_DISRUPTION_BUDGETS
+from master.controllers.protocol import Kind
+from master.controllers.views import Condition, LabelSelector, View
+
+
+class BudgetSpec(View, frozen=True):
+    """What was asked for; an empty selector chooses every pod of the namespace, none at all no pod."""
+
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+    selector: LabelSelector | None = None
+
+
+class BudgetStatus(View, frozen=True):
+    """What is; `disrupted_pods` are evicted ones whose deletion was not seen yet."""
+
+    observed_generation: int = 0
+    disrupted_pods: Mapping[str, str] = {}
+    disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class Budget(View, frozen=True):
+    """How many pods must stay healthy when people evict."""
+
+    metadata: ObjectMeta
+    spec: BudgetSpec = BudgetSpec()
+    status: BudgetStatus = BudgetStatus()
+
+
+BUDGETS_KIND = Kind(POD_DISRUPTION_BUDGETS, Budget)
