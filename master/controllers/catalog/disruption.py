@@ -26,10 +26,11 @@ from master.controllers.views import (
     DEPLOYMENTS_KIND,
     PODS_KIND,
     REPLICA_SETS_KIND,
+    Deployment,
     LabelSelector,
     Pod,
 )
-from master.controllers.views_apps import STATEFUL_SETS_KIND
+from master.controllers.views_apps import STATEFUL_SETS_KIND, StatefulSet
 from master.controllers.views_policy import BUDGETS_KIND, Budget
 
 _DELETION_S = 120.0  # how long after its eviction a pod may still show no deletion
@@ -95,7 +96,8 @@ def _selector(selector: LabelSelector | None) -> Selector | None:
 def _scales(world: World) -> Mapping[str, tuple[str, int]]:
     """By the uid of what may own a pod: the uid of the one who decides the number, and the number."""
     found: dict[str, tuple[str, int]] = {}
-    for item in (*world.all(DEPLOYMENTS_KIND).values(), *world.all(STATEFUL_SETS_KIND).values()):
+    tops: list[Deployment | StatefulSet] = [*world.all(DEPLOYMENTS_KIND).values()]
+    for item in (*tops, *world.all(STATEFUL_SETS_KIND).values()):
         found[item.metadata.uid] = (item.metadata.uid, item.spec.replicas)
     for one in world.all(REPLICA_SETS_KIND).values():
         owner = one.metadata.controller
