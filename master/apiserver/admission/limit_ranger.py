@@ -146,7 +146,7 @@ def _ratio(name: str, bound: str, requests: Document, limits: Document) -> str:
     if not parse(limits.get(name, 0)):
         return f"{start}, but no limit is specified or limit is 0"
     ratio = parse(limits[name]) / parse(requests[name])
-    return f"{start}, but provided ratio is {ratio:f}" if ratio > parse(bound) else ""
+    return f"{start}, but provided ratio is {float(ratio):f}" if ratio > parse(bound) else ""
 
 
 ADMISSION = _LimitRanger()
