@@ -100,7 +100,7 @@ class Pki:
             "bind_address": "127.0.0.1",
             "port": port,
             "advertise_address": "127.0.0.1",
-            "etcd_servers": [etcd],
+            "etcd_servers": etcd.split(","),
             "tls_cert_file": str(certificate),
             "tls_key_file": str(key),
             "client_ca_file": str(self.ca_file),

@@ -109,3 +109,10 @@ def test_a_format_that_is_not_served_is_refused_but_a_second_choice_is_taken(api
     refused = api.get(PODS, accept="text/html")
     assert (refused.code, refused.document["reason"]) == (406, "NotAcceptable")
     assert api.get(PODS, accept="text/html,application/json").code == 200
+
+
+def test_a_field_that_is_no_text_can_be_selected_by(api: Api) -> None:
+    api.create(PODS, pod("host", hostNetwork=True))
+    api.create(PODS, pod("own"))
+    assert names(api.get(f"{PODS}?fieldSelector=spec.hostNetwork%3Dtrue").document) == ["host"]
+    assert names(api.get(f"{PODS}?fieldSelector=spec.hostNetwork%3Dfalse").document) == ["own"]
