@@ -34,6 +34,7 @@ from master.apiserver.impersonation import impersonated
 from master.apiserver.limits import REQUEST_S, long_running, within
 from master.apiserver.negotiate import PLAIN, Form, negotiate, negotiated_error, wants_aggregated
 from master.apiserver.openapi import OpenApi
+from master.apiserver.published import Published
 from master.apiserver.registry import Kind
 from master.apiserver.reply import Reply, document_reply, object_reply
 from master.apiserver.request import Request, User, parse_path, parse_query
@@ -59,6 +60,7 @@ class Server:
         self.metrics = context.metrics
         self._authenticator = Authenticator(context.tokens, context.clock)
         self._openapi = OpenApi(context.registry)
+        self._discovery: dict[str, Published] = {}  # the aggregated documents of /api and /apis
 
     def answer(self, environ: dict[str, Any], body: Callable[[], bytes]) -> tuple[Reply, list[str]]:
         """The reply to one request and its warnings; never raises."""
@@ -160,8 +162,10 @@ class Server:
         accept = environ.get("HTTP_ACCEPT", "")
         if path in {"/api", "/apis"}:
             if wants_aggregated(accept):
-                found = discovery.aggregated(registry, core=path == "/api")
-                return Reply(msgspec.json.encode(found), content_type=discovery.AGGREGATED)
+                if path not in self._discovery:
+                    found = discovery.aggregated(registry, core=path == "/api")
+                    self._discovery[path] = Published(msgspec.json.encode(found))
+                return self._discovery[path].reply(environ, discovery.AGGREGATED)
             if path == "/api":
                 config = self.context.config
                 versions = discovery.core_versions(f"{config.advertise_address}:{config.port}")
@@ -192,14 +196,8 @@ class Server:
         if path == JWKS_PATH:
             keys = msgspec.json.encode(self.context.tokens.jwks())
             return Reply(keys, content_type="application/jwk-set+json")
-        if path == "/openapi/v2":
-            return Reply(self._openapi.v2())
-        if path == "/openapi/v3":
-            return document_reply(self._openapi.index(), PLAIN)
-        if parts[:2] == ["openapi", "v3"]:
-            found = self._openapi_v3(parts[2:])
-            if found is not None:
-                return Reply(found)
+        if parts[0] == "openapi" and (found := self._openapi.answer(parts[1:], request, self.context.clock.now())):
+            return found
         groups = self.context.registry.groups()
         if parts[0] == "apis" and len(parts) == 2 and parts[1] in groups:
             about = {"kind": "APIGroup", "apiVersion": "v1"} | discovery.group(parts[1], groups[parts[1]])
@@ -207,11 +205,6 @@ class Server:
         if path == "/":
             return document_reply({"paths": self._paths()}, PLAIN)
         raise problems.no_such_resource()
-
-    def _openapi_v3(self, parts: list[str]) -> bytes | None:
-        if len(parts) == 2 and parts[0] == "api":
-            return self._openapi.v3("", parts[1])
-        return self._openapi.v3(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "apis" else None
 
     def _paths(self) -> list[str]:
         groups = self.context.registry.groups()
