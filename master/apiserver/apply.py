@@ -11,13 +11,13 @@ import msgspec
 
 from labctl.kube import managed
 from labctl.kube.codec import DecodeError, clean, decode_json, decode_yaml
+from labctl.kube.duplicates import duplicates
 from labctl.kube.errors import BadRequest, Conflict
 from labctl.kube.managed import APPLY, Application, Conflicts
 from labctl.kube.merging import flaws
 from labctl.runtime.clock import rfc3339
 from master.apiserver import ownership, problems, strategy
 from master.apiserver.context import Context
-from master.apiserver.ownership import refused_option
 from master.apiserver.registry import Kind
 from master.apiserver.request import Request
 
@@ -26,23 +26,14 @@ Document = dict[str, Any]
 _SCALE = ("autoscaling/v1", "Scale")
 
 
-def read_config(context: Context, request: Request, kind: Kind) -> Document:
+def read_config(context: Context, request: Request, kind: Kind, warnings: list[str]) -> Document:
     """The applied configuration, of the served version, checked; BadRequest, or 422 where an option is wrong."""
     assert request.target is not None
     if not request.query.get("fieldManager"):
-        raise refused_option(
-            request, "FieldValueRequired", "fieldManager", "Required value: is required for apply patch"
-        )
+        error = problems.required("fieldManager", "is required for apply patch")
+        raise problems.bad_option(request.options, error)
     ownership.manager_name(request)
-    try:
-        config = decode_json(request.body)
-    except DecodeError:
-        try:
-            config = decode_yaml(request.body)
-        except DecodeError as error:
-            raise BadRequest(f"error decoding YAML: {error}", details={}) from error
-    if not isinstance(config, dict):
-        raise BadRequest("error decoding YAML: the configuration is not an object", details={})
+    config = _parsed(request, warnings)
     metadata = config.get("metadata")
     config["metadata"] = {} if metadata is None else metadata
     if not isinstance(config["metadata"], dict):
@@ -53,6 +44,28 @@ def read_config(context: Context, request: Request, kind: Kind) -> Document:
     _addressed(config, request)
     _typed(context, config, request, kind)
     return _owned_part(config, request, kind)
+
+
+def _parsed(request: Request, warnings: list[str]) -> Document:
+    """The body, which is YAML and mostly JSON; of the latter keys that come twice are told."""
+    twice: list[str] = []
+    try:
+        config = decode_json(request.body)
+        twice = duplicates(request.body, config)
+    except DecodeError:
+        try:
+            config = decode_yaml(request.body)
+        except DecodeError as error:
+            raise BadRequest(f"error decoding YAML: {error}", details={}) from error
+    if not isinstance(config, dict):
+        raise BadRequest("error decoding YAML: the configuration is not an object", details={})
+    if twice and request.query.get("fieldValidation") != "Ignore":
+        told = "".join(f'\n  key "{path.rpartition(".")[2]}" already set in map' for path in twice)
+        flaw = f"error converting YAML to JSON: yaml: unmarshal errors:{told}"
+        if request.query.get("fieldValidation") == "Strict":
+            raise BadRequest(f"error strict decoding YAML: {flaw}", details={})
+        warnings.append(flaw.replace("\n", " "))
+    return config
 
 
 def _same_kind(config: Document, wanted: tuple[str, str]) -> None:

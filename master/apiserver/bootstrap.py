@@ -51,7 +51,10 @@ def _create(context: Context, resource: Resource, namespace: str, document: Docu
     if context.storage.find(kind, namespace, document["metadata"]["name"]) is not None:
         return
     target = Target(resource.group, resource.version, resource.plural, namespace)
-    request = Request(method="POST", path=resource.path(namespace), query={}, headers={}, user=_SYSTEM, target=target)
+    options = {"fieldManager": "kube-apiserver"}
+    request = Request(
+        method="POST", path=resource.path(namespace), query=options, headers={}, user=_SYSTEM, target=target
+    )
     head = {"kind": resource.kind, "apiVersion": resource.api_version}
     with contextlib.suppress(AlreadyExists):  # another API server was faster
         create_object(context, request, kind, head | document, namespace)

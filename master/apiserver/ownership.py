@@ -9,11 +9,11 @@ import contextlib
 from typing import Any
 
 from labctl.kube import managed
-from labctl.kube.errors import Invalid
 from labctl.kube.managed import UPDATE, Manager
 from labctl.kube.typed import Difference, Rule, compare, rule_of
 from labctl.runtime.clock import rfc3339
-from master.apiserver import strategy
+from master.apiserver import problems, strategy
+from master.apiserver.body import media_type
 from master.apiserver.context import Context
 from master.apiserver.registry import Kind
 from master.apiserver.request import Request
@@ -26,7 +26,7 @@ _LONGEST_NAME = 128
 
 def applies(request: Request) -> bool:
     """Whether this is a server-side apply."""
-    return request.method == "PATCH" and request.headers.get("content-type", "").startswith(APPLY_TYPE)
+    return request.method == "PATCH" and media_type(request) == APPLY_TYPE
 
 
 def manager_name(request: Request) -> str:
@@ -36,20 +36,11 @@ def manager_name(request: Request) -> str:
         agent = request.headers.get("user-agent", "").partition("/")[0]
         return "".join(letter for letter in agent if letter.isprintable())[:_LONGEST_NAME]
     if len(name.encode()) > _LONGEST_NAME:
-        why = f"Too long: may not be more than {_LONGEST_NAME} bytes"
-        raise refused_option(request, "FieldValueTooLong", "fieldManager", why)
+        raise problems.bad_option(request.options, problems.too_long("fieldManager", _LONGEST_NAME))
     if not name.isprintable():
-        why = f'Invalid value: "{name}": should only contain printable characters'
-        raise refused_option(request, "FieldValueInvalid", "fieldManager", why)
+        error = problems.invalid("fieldManager", name, "should only contain printable characters")
+        raise problems.bad_option(request.options, error)
     return name
-
-
-def refused_option(request: Request, reason: str, field: str, why: str) -> Invalid:
-    """An option that makes no sense: 422 about the verb's options object."""
-    kind = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
-    causes = [{"reason": reason, "message": why, "field": field}]
-    details = {"group": "meta.k8s.io", "kind": kind, "causes": causes}
-    return Invalid(f'{kind}.meta.k8s.io "" is invalid: {field}: {why}', details=details)
 
 
 def writes_as(request: Request, kind: Kind, operation: str) -> Manager:

@@ -46,7 +46,7 @@ def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -
     Retried on conflict unless the patch carries a resourceVersion.
     """
     if ownership.applies(request):
-        return apply_object(context, request, kind)
+        return apply_object(context, request, kind, warnings)
     how, body = patch_body(request)
     told = _flaws(request, how, body)
 
@@ -71,10 +71,10 @@ def patch(context: Context, request: Request, kind: Kind, warnings: list[str]) -
     return store_changed(context, request, kind, change, warnings), 200
 
 
-def apply_object(context: Context, request: Request, kind: Kind) -> tuple[bytes, int]:
+def apply_object(context: Context, request: Request, kind: Kind, warnings: list[str]) -> tuple[bytes, int]:
     """Server-side apply: change the object, or create it where there is none."""
     assert request.target is not None
-    target, config = request.target, apply.read_config(context, request, kind)
+    target, config = request.target, apply.read_config(context, request, kind, warnings)
     same_namespace(kind, config["metadata"], target.namespace)
 
     def change(old: Document) -> Document:
@@ -108,8 +108,8 @@ def patch_body(request: Request) -> tuple[str, Any]:
             f"the body of the request was in an unknown format - accepted media types include: {listed}", details={}
         )
     if "force" in request.query:
-        why = "Forbidden: may not be specified for non-apply patch"
-        raise ownership.refused_option(request, "FieldValueForbidden", "force", why)
+        error = problems.forbidden_field("force", "may not be specified for non-apply patch")
+        raise problems.bad_option(request.options, error)
     try:
         body = decode_json(request.body)
     except DecodeError as error:

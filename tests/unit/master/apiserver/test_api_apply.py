@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from labctl.runtime.clock import SystemClock
+from labctl.runtime.loop import wait_for
 from tests.unit.master.apiserver.harness import Answer, Api
 from tests.unit.master.apiserver.objects import DEPLOYMENTS, MAPS, PODS, SERVICES, config_map, deployment, pod, service
 
@@ -278,6 +280,51 @@ def test_scale_is_applied_as_replicas_of_the_workload(api: Api) -> None:
     assert again.message == (
         'Apply failed with 1 conflict: conflict with "scaler" with subresource "scale": .spec.replicas'
     )
+
+
+def test_keys_that_come_twice_are_told(api: Api) -> None:
+    body = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"m"},"data":{"a":"1","a":"2"}}'
+    told = apply(api, f"{MAPS}/m", body)
+    assert (told.code, told.document["data"]) == (201, {"a": "2"})
+    assert 'key "a" already set in map' in told.warnings[0]
+    assert apply(api, f"{MAPS}/m", body, fieldValidation="Ignore").warnings == []
+    strict = apply(api, f"{MAPS}/m", body, fieldValidation="Strict")
+    assert (strict.code, strict.message.startswith("error strict decoding YAML: ")) == (400, True)
+
+
+def test_who_may_patch_may_not_therefore_create(api: Api) -> None:
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]}]
+    rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+    api.create(f"{rbac}/roles", {"metadata": {"name": "patcher"}, "rules": rules})
+    subject = {"kind": "User", "name": "ann", "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "Role", "name": "patcher", "apiGroup": "rbac.authorization.k8s.io"}
+    api.create(f"{rbac}/rolebindings", {"metadata": {"name": "patcher"}, "subjects": [subject], "roleRef": role})
+    ann = api.as_user("ann")
+
+    def only_create_is_refused() -> bool:
+        refused = apply(ann, f"{MAPS}/m", cm(a="1"))
+        assert refused.code == 403
+        return 'cannot create resource "configmaps"' in refused.message
+
+    wait_for(only_create_is_refused, what="the role to count", deadline_s=10, clock=SystemClock(), every_s=0.01)
+    apply(api, f"{MAPS}/m", cm(a="1"))
+    assert apply(ann, f"{MAPS}/m", cm(b="1"), "ann").code == 200
+
+
+def test_an_apply_that_is_overtaken_by_a_create_merges_into_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = api.server.context.storage
+    create = type(storage).create
+    rivals = iter([config_map(b="theirs")])
+
+    def late(self: Any, kind: Any, namespace: str, document: Document) -> bytes:
+        if (rival := next(rivals, None)) is not None:
+            api.create(f"{MAPS}?fieldManager=rival", rival)
+        return create(self, kind, namespace, document)
+
+    monkeypatch.setattr(type(storage), "create", late)
+    answer = apply(api, f"{MAPS}/m", cm(a="1"))
+    assert (answer.code, answer.document["data"]) == (200, {"a": "1", "b": "theirs"})
+    assert set(owners(answer.document)) == {("rival", "Update", ""), ("me", "Apply", "")}
 
 
 # --- other writes ---------------------------------------------------------------------------------------------------
