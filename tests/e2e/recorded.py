@@ -51,15 +51,12 @@ class Writer:
 
     def __init__(self, server: ApiServer, number: int, stop: Stop) -> None:
         self.attempts: list[Attempt] = []
+        self.acknowledged = 0
         self._rng, self._number, self._stop = random.Random(number), number, stop
         self._client = server.client(timeout_s=5)
         self._known: dict[str, Document | None] = {}  # as last answered; absent: not known
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-
-    @property
-    def acknowledged(self) -> int:
-        return sum(attempt.outcome == "acknowledged" for attempt in self.attempts)
 
     def join(self) -> None:
         self._thread.join(30)
@@ -105,6 +102,7 @@ class Writer:
         if not effect.startswith("-"):
             attempt.revision = int(answer["metadata"]["resourceVersion"])
         attempt.outcome = "acknowledged"
+        self.acknowledged += 1
         return answer
 
 
