@@ -30,6 +30,7 @@ CLUSTER_ROLE_BINDINGS = builtin("clusterrolebindings", GROUP)
 T = TypeVar("T")
 
 _KEPT_USERS = 4096  # users and namespaces for which rules are kept worked out
+_KEPT_ANSWERS = 512  # for each of them
 
 
 class RoleRef(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ class Holding:
         about = self._about.get(key)
         if about is None:
             about = tuple(self._covering(*key))
-            if len(self._about) < _KEPT_USERS:
+            if len(self._about) < _KEPT_ANSWERS:
                 self._about[key] = about
         for grant in about:
             if grant.rule.has_name(wanted.name):
