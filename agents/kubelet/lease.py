@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 def deadline_s(timing: Profile) -> float:
-    """How long one renewal may take: several must fit into the lease's duration."""
+    """How long a renewal may take at first: several must fit into the lease's duration."""
     return max(0.5, timing.lease_duration_s / 4)
 
 
@@ -44,6 +44,7 @@ class Heartbeat:
     def __init__(self, client: Client, node: str, timing: Profile, clock: Clock) -> None:
         self._client, self._node, self._timing, self._clock = client, node, timing, clock
         self._retry = Backoff(timing.lease_renew_s / 10, timing.lease_renew_s / 2)
+        self._deadline_s = deadline_s(timing)
 
     def start(self, stop: Stop) -> None:
         """Renew until `stop`."""
@@ -55,8 +56,11 @@ class Heartbeat:
             self._renew()
         except ApiError as error:
             _log.warning("the lease was not renewed: %s", error)
+            # Given up too soon, again and again, renewals would keep a slow server busy with work for nothing.
+            self._deadline_s = min(2 * self._deadline_s, self._timing.lease_duration_s)
             return self._retry.next_s()
         self._retry.reset()
+        self._deadline_s = deadline_s(self._timing)
         return jittered_s(self._timing.lease_renew_s, self._timing.lease_jitter)
 
     def _run(self, stop: Stop) -> None:
@@ -73,7 +77,7 @@ class Heartbeat:
         """Nobody but us writes this Lease: the renewal needs no condition."""
         body = {"spec": spec(self._node, self._timing, self._clock.now())}
         try:
-            self._client.patch(LEASES, self._node, body, NAMESPACE)
+            self._client.patch(LEASES, self._node, body, NAMESPACE, timeout_s=self._deadline_s)
         except NotFound:
             self._create()
 

@@ -26,7 +26,9 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
-_CONNECT_S = 3.0
+# A server that is gone is told by the kernel (TCP_SYNCNT below: one repeated SYN, 3 s); one that is there may be busy:
+# a TLS handshake that is given up is work for nothing, and asked for again it keeps a slow server slow.
+_HANDSHAKE_S = (3.0, 8.0)  # at least, at most; else as long as the answer may take
 _LIST_S = 30.0
 _READ_BYTES = 1 << 16
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -34,6 +36,7 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 # A peer that vanished is noticed after 3 + 3 * 1 s of silence, so no watch hangs on a dead connection.
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
@@ -159,10 +162,11 @@ class Client:
         *,
         subresource: str = "",
         kind: str = MERGE_PATCH,
+        timeout_s: float | None = None,
     ) -> Document:
         """Patch; put `metadata.resourceVersion` into a merge patch to make it conditional (Conflict otherwise)."""
         path = resource.path(namespace, name, subresource)
-        return _document(self.request("PATCH", path, body=body, content_type=kind))
+        return _document(self.request("PATCH", path, body=body, content_type=kind, timeout_s=timeout_s))
 
     def delete(
         self,
@@ -237,7 +241,8 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         if method != "GET":
             self._guard()
-        timeout = urllib3.Timeout(connect=min(_CONNECT_S, read_s), read=read_s)
+        least_s, most_s = _HANDSHAKE_S
+        timeout = urllib3.Timeout(connect=min(most_s, max(least_s, read_s)), read=read_s)
         failure: Exception | None = None
         for server in tuple(self._servers):
             try:

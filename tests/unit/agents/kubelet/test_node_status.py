@@ -162,6 +162,21 @@ def test_the_lease_is_renewed_with_little_jitter_and_sooner_after_a_failure() ->
     assert heartbeat.beat() <= FAST.lease_renew_s / 2
 
 
+def test_a_renewal_that_a_slow_server_did_not_answer_is_given_longer_the_next_time() -> None:
+    api = FakeApi()
+    api.put(LEASES, {"metadata": {"name": "worker1", "namespace": "kube-node-lease"}, "spec": {}})
+    heartbeat = Heartbeat(api, "worker1", FAST, FakeClock())
+    api.down, waited = True, []
+    for _ in range(4):
+        heartbeat.beat()
+        waited.append(api.patience_s)
+    assert waited == [1.0, 2.0, 4.0, 4.0]
+    api.down = False
+    heartbeat.beat()
+    heartbeat.beat()
+    assert api.patience_s == 1.0
+
+
 def test_a_bad_configuration_names_file_and_field(tmp_path: Any) -> None:
     path = tmp_path / "kubelet.json"
     path.write_text('{"kubeconfig": "k", "node_name": "n", "node_ip": "i", "profile": "slow"}')

@@ -48,6 +48,7 @@ class FakeApi(Client):
         self.objects: dict[tuple[str, str, str], Document] = {}
         self.revision = 100
         self.down = False
+        self.patience_s: float | None = None  # how long the last patch would have waited
         self.patches: list[Document] = []
         self.deleted: list[str] = []
         self._raws: dict[tuple[str, str], tuple[str, msgspec.Raw]] = {}
@@ -106,8 +107,17 @@ class FakeApi(Client):
         return RawList(ListMeta(), [msgspec.Raw(msgspec.json.encode(document)) for document in found])
 
     def patch(
-        self, resource: Resource, name: str, body: Any, namespace: str = "", *, subresource: str = "", kind: str = ""
+        self,
+        resource: Resource,
+        name: str,
+        body: Any,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        kind: str = "",
+        timeout_s: float | None = None,
     ) -> Document:
+        self.patience_s = timeout_s
         self._reach()
         document = self._find(resource.plural, namespace, name)
         meta = document["metadata"]
