@@ -33,7 +33,7 @@ def json_patch(document: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
     """RFC 6902. PatchError, PatchRejected."""
     copied = 0
     for operation in operations:
-        if not isinstance(operation, Mapping) or not isinstance(operation.get("path"), str):
+        if not isinstance(operation, Mapping) or not all(isinstance(operation.get(key), str) for key in ("op", "path")):
             raise PatchError("error decoding patch: each operation needs an op and a path")
         if operation.get("op") == "copy":
             copied += len(msgspec.json.encode(_find(document, _pointer(_source(operation)))))

@@ -33,7 +33,7 @@ def strategic_patch(document: Any, patch: Any, shape: Shape | None) -> Any:
         return {key: value for key, value in patch.items() if key != _PATCH}
     if directive == "delete":
         return {}
-    if directive not in {None, "merge"}:
+    if directive is not None and directive != "merge":
         raise PatchError(f"unknown patch type found: {directive}")
     merged = dict(document) if isinstance(document, dict) else {}
     if _RETAIN in patch:

@@ -132,6 +132,7 @@ def test_json_patch_refuses_what_does_not_fit(document: Any, patch: Any) -> None
     [
         [{"op": "jump", "path": "/a"}],
         [{"path": "/a"}],
+        [{"op": ["add"], "path": "/a", "value": 1}],
         [{"op": "add", "path": "a", "value": 1}],
         [{"op": "add", "path": "/a"}],
         [{"op": "replace", "path": "/a"}],

@@ -126,6 +126,7 @@ def test_values_are_ordered_and_deleted_too() -> None:
         (POD, {"containers": [{"name": "a", "$patch": "explode"}]}, "unknown patch type found: explode"),
         (POD, {"containers": [{"name": "a", "$patch": "merge"}]}, "merging lists cannot yet be specified"),
         (POD, {"$patch": "explode"}, "unknown patch type found: explode"),
+        (POD, {"$patch": ["replace"]}, "unknown patch type found: "),
         (POD, {"$setElementOrder/containers": "a", "containers": containers("a")}, "setElementOrder"),
         (
             POD,
