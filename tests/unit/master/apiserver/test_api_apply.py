@@ -364,6 +364,38 @@ def test_status_writes_have_an_entry_of_their_own(api: Api) -> None:
     assert mine["f:conditions"]['k:{"type":"Ready"}'] == {".": {}, "f:status": {}, "f:type": {}}
 
 
+def test_scaling_has_an_entry_of_its_own_about_the_workload(api: Api) -> None:
+    api.create(f"{DEPLOYMENTS}?fieldManager=one", deployment())
+    api.patch(f"{DEPLOYMENTS}/d/scale?fieldManager=scaler", {"spec": {"replicas": 7}})
+    (entry,) = [
+        entry
+        for entry in api.get(f"{DEPLOYMENTS}/d").document["metadata"]["managedFields"]
+        if entry["manager"] == "scaler"
+    ]
+    assert (entry["operation"], entry["subresource"], entry["apiVersion"]) == ("Update", "scale", "apps/v1")
+    assert entry["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
+
+
+def test_owners_cannot_be_set_through_a_subresource(api: Api) -> None:
+    made = api.create(f"{PODS}?fieldManager=one", pod())
+    status = {**made["status"], "message": "x"}
+    sent = {**made, "status": status, "metadata": {**made["metadata"], "managedFields": [{}]}}
+    after = api.put(f"{PODS}/p/status?fieldManager=kubelet", sent).document
+    assert set(owners(after)) == {("one", "Update", ""), ("kubelet", "Update", "status")}
+
+
+def test_an_event_is_owned_in_the_words_of_the_group_it_came_through(api: Api) -> None:
+    about = {"kind": "Pod", "name": "p", "namespace": "default"}
+    event = {"metadata": {"name": "f"}, "regarding": about, "note": "hello", "reason": "Why"}
+    path = "/apis/events.k8s.io/v1/namespaces/default/events"
+    made = api.create(f"{path}?fieldManager=one", event)
+    (entry,) = made["metadata"]["managedFields"]
+    assert (entry["apiVersion"], entry["fieldsV1"]["f:note"]) == ("events.k8s.io/v1", {})
+    core = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "f"}, "message": "bye"}
+    answer = apply(api, "/api/v1/namespaces/default/events/f", core)
+    assert answer.message == ('Apply failed with 1 conflict: conflict with "one" using events.k8s.io/v1: .note')
+
+
 def test_a_client_that_says_no_name_is_known_by_its_user_agent(api: Api) -> None:
     made = api.create(MAPS, config_map(a="1"))
     assert set(owners(made)) == {("unknown", "Update", "")}
