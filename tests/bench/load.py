@@ -1,7 +1,8 @@
 """A load generator for any API server: `python -m tests.bench.load KUBECONFIG SCENARIO CLIENTS SECONDS` prints JSON.
 
 Greenlets over raw TLS sockets, one request in flight each, so that the generator costs little beside the server.
-Scenarios: get, list, create, update, watch.
+Scenarios: get, list, create, update, watch; select (a list by field, CLIENTS is how often); idle (CLIENTS watches, held
+until standard input ends). `puts`: as many creates straight in an etcd, whose URL stands where the kubeconfig would.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ssl  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
+from functools import lru_cache, partial  # noqa: E402
 from urllib.parse import urlsplit  # noqa: E402
 
 import gevent  # noqa: E402
@@ -22,58 +24,75 @@ import msgspec  # noqa: E402
 
 from labctl.kube.kubeconfig import load  # noqa: E402
 from labctl.runtime.clock import SystemClock  # noqa: E402
+from master.store.etcd import EtcdStore  # noqa: E402
 
 CLOCK = SystemClock()
 NAMESPACE = "/api/v1/namespaces/default"
+
+
+@lru_cache(maxsize=1)
+def _endpoint(kubeconfig: str) -> tuple[tuple[str, int], ssl.SSLContext, str]:
+    """Where to connect, how, and a header line with the token if there is one."""
+    endpoint = load(kubeconfig)
+    target = urlsplit(endpoint.servers[0])
+    context = ssl.create_default_context(cadata=endpoint.ca_pem or None)
+    if endpoint.cert_pem:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(endpoint.cert_pem + "\n" + endpoint.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+    identity = f"Authorization: Bearer {endpoint.token}\r\n" if endpoint.token else ""
+    return (target.hostname or "", target.port or 443), context, identity
 
 
 class Connection:
     """One keep-alive connection."""
 
     def __init__(self, kubeconfig: str) -> None:
-        endpoint = load(kubeconfig)
-        target = urlsplit(endpoint.servers[0])
-        context = ssl.create_default_context(cadata=endpoint.ca_pem or None)
-        if endpoint.cert_pem:
-            with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-                file.write(endpoint.cert_pem + "\n" + endpoint.key_pem)
-                file.flush()
-                context.load_cert_chain(file.name)
-        raw = socket.create_connection((target.hostname, target.port), timeout=30)
+        target, context, self._identity = _endpoint(kubeconfig)
+        raw = socket.create_connection(target, timeout=30)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = context.wrap_socket(raw, server_hostname=target.hostname)
+        self._socket = context.wrap_socket(raw, server_hostname=target[0])
         self._pending = b""
 
     def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Send and read one answer with a Content-Length."""
+        """Send and read one whole answer."""
         self.send(method, path, body)
         head = self._until(b"\r\n\r\n")
         code = int(head[9:12])
         lower = head.lower()
+        if b"transfer-encoding: chunked" in lower:
+            return code, b"".join(iter(self._chunk, b""))
         at = lower.index(b"content-length:") + 15
-        length = int(lower[at : lower.index(b"\r\n", at)])
-        while len(self._pending) < length:
-            self._more()
-        answer, self._pending = self._pending[:length], self._pending[length:]
-        return code, answer
+        return code, self._exactly(int(lower[at : lower.index(b"\r\n", at)]))
 
     def send(self, method: str, path: str, body: bytes = b"") -> None:
         """Send a request."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nContent-Type: application/json\r\n"
-        self._socket.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self._socket.sendall(f"{head}{self._identity}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def head(self) -> None:
+        """Read the head of an answer."""
+        self._until(b"\r\n\r\n")
 
     def lines(self) -> Iterator[bytes]:
         """The lines of a chunked answer, for ever."""
-        self._until(b"\r\n\r\n")
+        self.head()
         text = b""
-        while True:
-            size = int(self._until(b"\r\n"), 16)
-            while len(self._pending) < size + 2:
-                self._more()
-            text += self._pending[:size]
-            self._pending = self._pending[size + 2 :]
-            *whole, text = text.split(b"\n")
+        while chunk := self._chunk():
+            *whole, text = (text + chunk).split(b"\n")
             yield from whole
+
+    def _chunk(self) -> bytes:
+        """The next chunk; empty at the end."""
+        size = int(self._until(b"\r\n"), 16)
+        return self._exactly(size + 2)[:size]
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._pending) < size:
+            self._more()
+        found, self._pending = self._pending[:size], self._pending[size:]
+        return found
 
     def _until(self, end: bytes) -> bytes:
         while end not in self._pending:
@@ -185,6 +204,55 @@ def watch(kubeconfig: str, clients: int, seconds: float) -> dict[str, float]:
     return _summary(late_s, CLOCK.monotonic_s() - begin_s) | {"complete": float(complete)}
 
 
+def idle(kubeconfig: str, clients: int) -> dict[str, float]:
+    """Open watches on which nothing happens; say so, and hold them until standard input ends."""
+    path = "/api/v1/namespaces/kube-public/configmaps?watch=true&resourceVersion=0"
+    watchers = [Connection(kubeconfig) for _ in range(clients)]
+    for connection in watchers:
+        connection.send("GET", path)
+    for connection in watchers:
+        connection.head()
+    sys.stdout.write("open\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    return {"open": float(len(watchers))}
+
+
+def select(kubeconfig: str, times: int) -> dict[str, float]:
+    """List the pods of one node out of all, one after the other."""
+    connection = Connection(kubeconfig)
+    taken_s = []
+    for _ in range(times):
+        began_s = CLOCK.monotonic_s()
+        code, answer = connection.request("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dworker7")
+        taken_s.append(CLOCK.monotonic_s() - began_s)
+        assert code == 200, answer[:200]
+    found = len(msgspec.json.decode(answer)["items"])
+    first_s, *warm_s = taken_s  # the first fills the server's cache
+    return _summary(warm_s, sum(warm_s)) | {"found": float(found), "first_ms": first_s * 1000}
+
+
+def puts(url: str, clients: int, seconds: float) -> dict[str, float]:
+    """Creates of the same size by our own etcd client, with nothing above it."""
+    store = EtcdStore([url], clock=CLOCK)
+    value = config_map("raw")
+    taken_s: list[float] = []
+    begin_s = CLOCK.monotonic_s()
+    end_s = begin_s + seconds
+
+    def work(number: int) -> None:
+        count, now_s = 0, CLOCK.monotonic_s()
+        while now_s < end_s:
+            store.create(f"/bench/{begin_s:.6f}/{number}/{count}", value)
+            count += 1
+            before_s, now_s = now_s, CLOCK.monotonic_s()
+            taken_s.append(now_s - before_s)
+
+    gevent.joinall([gevent.spawn(work, number) for number in range(clients)], raise_error=True)
+    store.close()
+    return _summary(taken_s, CLOCK.monotonic_s() - begin_s)
+
+
 def _summary(taken_s: list[float], lasted_s: float) -> dict[str, float]:
     ordered = sorted(taken_s) or [0.0]
     return {
@@ -197,7 +265,15 @@ def _summary(taken_s: list[float], lasted_s: float) -> dict[str, float]:
 def main() -> None:
     """See the module."""
     kubeconfig, scenario, clients, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-    result = watch(kubeconfig, clients, seconds) if scenario == "watch" else run(kubeconfig, scenario, clients, seconds)
+    if scenario == "watch":
+        result = watch(kubeconfig, clients, seconds)
+    elif scenario == "idle":
+        result = idle(kubeconfig, clients)
+    elif scenario == "select":
+        result = select(kubeconfig, clients)
+    else:
+        act = puts if scenario == "puts" else partial(run, scenario=scenario)
+        result = act(kubeconfig, clients=clients, seconds=seconds)
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
 
 
