@@ -121,8 +121,10 @@ def updated(
 
 def settled(new: Document, old: Document) -> Document:
     """What to store: `old` itself where `new` differs from it in nothing, or in the times of its owners alone."""
-    mine, theirs = new["metadata"].get("managedFields"), old["metadata"].get("managedFields")
-    same = new
+    if new.keys() != old.keys() or any(value != old[key] for key, value in new.items() if key != "metadata"):
+        return new
+    metadata, before = new["metadata"], old["metadata"]
+    mine, theirs = metadata.get("managedFields"), before.get("managedFields")
     if mine and theirs and mine != theirs and managed.same_but_time(mine, theirs):
-        same = {**new, "metadata": {**new["metadata"], "managedFields": theirs}}
-    return old if same == old else new
+        metadata = {**metadata, "managedFields": theirs}
+    return old if metadata == before else new
