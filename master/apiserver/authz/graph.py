@@ -142,23 +142,36 @@ def names_objects(spec: Document) -> str:
 
 def names_secrets(spec: Document) -> Iterator[tuple[str, str]]:
     """The secrets that a pod names: the words for where, and the name."""
-    return ((where, name) for resource, name, where in _references(spec, "") if resource == SECRETS and name)
+    for resource, name, where in _references(spec, ""):
+        if resource == SECRETS and name:
+            yield _told(name, where), name
 
 
-def _references(spec: Document, pod: str) -> Iterator[tuple[str, str, str]]:
-    """Everything that a pod named `pod` names in its namespace: resource, name, and the words for where."""
-    yield ACCOUNTS, spec.get("serviceAccountName") or "", "serviceAccountName"
+Where = tuple[str, ...]  # a field; or the kind of a container, its name and, of one variable, the variable's
+
+
+def _told(secret: str, where: Where) -> str:
+    """Where a pod names a secret, in upstream's words."""
+    if len(where) == 1:
+        return where[0] if where[0] == "imagePullSecrets" else f'volume with secret.secretName="{secret}"'
+    kind, container, *variable = where
+    source = f"envVar {variable[0]}" if variable else "envFrom"
+    return f'{kind} {container} with {source} referencing secret.secretName="{secret}"'
+
+
+def _references(spec: Document, pod: str) -> Iterator[tuple[str, str, Where]]:
+    """Everything that a pod named `pod` names in its namespace: resource, name (or ""), and where."""
+    yield ACCOUNTS, spec.get("serviceAccountName") or "", ("serviceAccountName",)
     for ref in spec.get("imagePullSecrets") or ():
-        yield SECRETS, ref.get("name", ""), "imagePullSecrets"
+        yield SECRETS, ref.get("name", ""), ("imagePullSecrets",)
     for group, words in _CONTAINERS:
         for container in spec.get(group) or ():
-            for resource, name, where in _of_container(container):
-                yield resource, name, f"{words} {container.get('name', '')} with {where}"
+            yield from _of_container(container, (words, container.get("name", "")))
     for volume in spec.get("volumes") or ():
         for resource, name in _of_volume(volume, pod):
-            yield resource, name, f'volume with secret.secretName="{name}"'
+            yield resource, name, ("volumes",)
     for claim in spec.get("resourceClaims") or ():
-        yield "resourceclaims", claim.get("resourceClaimName") or "", "resourceClaims"
+        yield "resourceclaims", claim.get("resourceClaimName") or "", ("resourceClaims",)
 
 
 _CONTAINERS = (
@@ -168,28 +181,38 @@ _CONTAINERS = (
 )
 
 
-def _of_container(container: Document) -> Iterator[tuple[str, str, str]]:
+def _of_container(container: Document, where: Where) -> Iterator[tuple[str, str, Where]]:
     for source in container.get("envFrom") or ():
-        yield CONFIG_MAPS, (source.get("configMapRef") or {}).get("name", ""), ""
-        secret = (source.get("secretRef") or {}).get("name", "")
-        yield SECRETS, secret, f'envFrom referencing secret.secretName="{secret}"'
+        yield CONFIG_MAPS, (source.get("configMapRef") or {}).get("name", ""), where
+        yield SECRETS, (source.get("secretRef") or {}).get("name", ""), where
     for variable in container.get("env") or ():
-        source = variable.get("valueFrom") or {}
-        yield CONFIG_MAPS, (source.get("configMapKeyRef") or {}).get("name", ""), ""
-        secret = (source.get("secretKeyRef") or {}).get("name", "")
-        yield SECRETS, secret, f'envVar {variable.get("name", "")} referencing secret.secretName="{secret}"'
+        if source := variable.get("valueFrom"):
+            here = (*where, variable.get("name", ""))
+            yield CONFIG_MAPS, (source.get("configMapKeyRef") or {}).get("name", ""), here
+            yield SECRETS, (source.get("secretKeyRef") or {}).get("name", ""), here
+
+
+_DRIVERS = frozenset({"rbd", "cephfs", "flexVolume", "scaleIO", "iscsi", "storageos"})
 
 
 def _of_volume(volume: Document, pod: str) -> Iterator[tuple[str, str]]:
-    for source in (volume, *((volume.get("projected") or {}).get("sources") or ())):
-        yield CONFIG_MAPS, (source.get("configMap") or {}).get("name", "")
-        secret = source.get("secret") or {}
-        yield SECRETS, secret.get("secretName") or secret.get("name", "")
-    if claim := volume.get("persistentVolumeClaim"):
-        yield CLAIMS, claim.get("claimName", "")
-    if volume.get("ephemeral"):
-        yield CLAIMS, f"{pod}-{volume.get('name', '')}"
-    for driver in ("rbd", "cephfs", "flexVolume", "scaleIO", "iscsi", "storageos"):
-        yield SECRETS, ((volume.get(driver) or {}).get("secretRef") or {}).get("name", "")
-    yield SECRETS, (volume.get("azureFile") or {}).get("secretName", "")
-    yield SECRETS, ((volume.get("csi") or {}).get("nodePublishSecretRef") or {}).get("name", "")
+    """A volume has one source; a projected one has several."""
+    for source, about in volume.items():
+        if not isinstance(about, dict):
+            continue
+        if source == "projected":
+            for part in about.get("sources") or ():
+                yield CONFIG_MAPS, (part.get("configMap") or {}).get("name", "")
+                yield SECRETS, (part.get("secret") or {}).get("name", "")
+        elif source == "configMap":
+            yield CONFIG_MAPS, about.get("name", "")
+        elif source in {"secret", "azureFile"}:
+            yield SECRETS, about.get("secretName", "")
+        elif source == "persistentVolumeClaim":
+            yield CLAIMS, about.get("claimName", "")
+        elif source == "ephemeral":
+            yield CLAIMS, f"{pod}-{volume.get('name', '')}"
+        elif source in _DRIVERS:
+            yield SECRETS, (about.get("secretRef") or {}).get("name", "")
+        elif source == "csi":
+            yield SECRETS, (about.get("nodePublishSecretRef") or {}).get("name", "")
