@@ -246,14 +246,16 @@ def _note(
 
 def _differ(old: Any, new: Any, rule: Rule) -> tuple[Fields, Fields, bool]:
     """(changed below, gone below, whether the field itself counts as changed, as a leaf does)."""
-    before, after = granular(old, rule), granular(new, rule)
-    kind = before or after
+    kind = granular(old, rule) or granular(new, rule)
     if kind == LEAF or not isinstance(new, type(old)):
         return {}, {}, True
     changed: Fields = {}
     gone: Fields = {}
     is_list = kind in {KEYED, SET}
     if is_list:
+        if len(old) == len(new):  # items that stand where they stood need no name
+            moved = [(before, after) for before, after in zip(old, new, strict=True) if before != after]
+            old, new = [before for before, _ in moved], [after for _, after in moved]
         try:
             old, new = index(old, rule), index(new, rule)
         except ValueError:
