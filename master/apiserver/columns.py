@@ -101,6 +101,11 @@ def number(name: str, cell: Value) -> Column:
     return Column(name, cell, kind="integer")
 
 
+def boolean(name: str, cell: Value) -> Column:
+    """A column of true and false."""
+    return Column(name, cell, kind="boolean")
+
+
 def duration(seconds: float) -> str:
     """`5s`, `3m12s`, `4h5m`, `2d3h`, `3y20d`. Source: apimachinery `util/duration` (HumanDuration)."""
     whole = int(seconds)

@@ -163,10 +163,10 @@ def _phase(shown: Shown) -> str:
 
 
 COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
-    ("", "configmaps"): (number("Data", _data_count), AGE),
+    ("", "configmaps"): (Column("Data", _data_count), AGE),
     ("", "secrets"): (
         Column("Type", lambda shown: shown.document.get("type", "")),
-        number("Data", lambda shown: len(shown.document.get("data") or ())),
+        Column("Data", lambda shown: len(shown.document.get("data") or ())),
         AGE,
     ),
     ("", "namespaces"): (Column("Status", _phase), AGE),

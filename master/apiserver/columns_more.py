@@ -12,10 +12,14 @@ from master.apiserver.columns import (
     SELECTOR,
     Column,
     Shown,
+    boolean,
+    container_images,
+    container_names,
     duration,
     joined,
     labels,
     number,
+    selector,
     wide,
 )
 
@@ -175,16 +179,16 @@ _HPA = (
     Column("Reference", _hpa_reference),
     Column("Targets", _hpa_targets),
     Column("MinPods", lambda shown: str(shown.spec.get("minReplicas", "<unset>"))),
-    number("MaxPods", _count("maxReplicas", "spec")),
-    number("Replicas", _count("currentReplicas")),
+    Column("MaxPods", _count("maxReplicas", "spec")),
+    Column("Replicas", _count("currentReplicas")),
     AGE,
 )
 
 COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
     ("apps", "deployments"): (
         Column("Ready", _of(ready="readyReplicas", total="replicas")),
-        number("Up-to-date", _count("updatedReplicas")),
-        number("Available", _count("availableReplicas")),
+        Column("Up-to-date", _count("updatedReplicas")),
+        Column("Available", _count("availableReplicas")),
         AGE,
         CONTAINERS,
         IMAGES,
@@ -234,7 +238,7 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
     ("batch", "cronjobs"): (
         Column("Schedule", lambda shown: shown.spec.get("schedule", "")),
         Column("Timezone", lambda shown: shown.spec.get("timeZone") or "<none>"),
-        Column("Suspend", lambda shown: str(bool(shown.spec.get("suspend")))),
+        boolean("Suspend", lambda shown: str(bool(shown.spec.get("suspend")))),
         number("Active", lambda shown: len(shown.status.get("active") or ())),
         Column(
             "Last Schedule",
@@ -243,6 +247,9 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
             ),
         ),
         AGE,
+        wide("Containers", lambda shown: container_names(shown, "spec.jobTemplate.spec.template.spec.containers")),
+        wide("Images", lambda shown: container_images(shown, "spec.jobTemplate.spec.template.spec.containers")),
+        wide("Selector", lambda shown: selector(shown.at("spec.jobTemplate.spec.selector"))),
     ),
     ("autoscaling", "horizontalpodautoscalers"): _HPA,
     ("certificates.k8s.io", "certificatesigningrequests"): (
@@ -288,7 +295,7 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
     ),
     ("scheduling.k8s.io", "priorityclasses"): (
         number("Value", lambda shown: shown.document.get("value", 0)),
-        Column("Global-Default", lambda shown: str(bool(shown.document.get("globalDefault"))).lower()),
+        boolean("Global-Default", lambda shown: str(bool(shown.document.get("globalDefault"))).lower()),
         AGE,
         Column("PreemptionPolicy", lambda shown: shown.document.get("preemptionPolicy", "")),
     ),

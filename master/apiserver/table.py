@@ -13,20 +13,39 @@ from master.apiserver.columns import AGE, Column, Shown
 from master.apiserver.columns_core import COLUMNS as CORE
 from master.apiserver.columns_more import COLUMNS as MORE
 from master.apiserver.columns_pod import COLUMNS as POD
+from master.apiserver.columns_rare import COLUMNS as RARE
 from master.apiserver.negotiate import Form
 from master.apiserver.registry import Kind
 
 Document = dict[str, Any]
 
-_COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = CORE | MORE | POD
+_COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = CORE | MORE | POD | RARE
 _NAME = Column("Name", lambda shown: shown.name, form="name")
 _GENERIC = (AGE,)
+
+
+def _class_name(annotation: str) -> Column:
+    """The name of a class, and whether it is the default one."""
+
+    def cell(shown: Shown) -> str:
+        marked = (shown.metadata.get("annotations") or {}).get(annotation) == "true"
+        return f"{shown.name} (default)" if marked else shown.name
+
+    return Column("Name", cell, form="name")
+
+
+_CLASS_NAMES = {
+    ("networking.k8s.io", "ingressclasses"): _class_name("ingressclass.kubernetes.io/is-default-class"),
+    ("storage.k8s.io", "storageclasses"): _class_name("storageclass.kubernetes.io/is-default-class"),
+}
 _clock: Clock = SystemClock()  # a cell that shows an age is true for the moment it is made
 
 
 def columns(kind: Kind) -> tuple[Column, ...]:
-    """The kind's columns, the name first."""
-    return (_NAME, *_COLUMNS.get((kind.resource.group, kind.resource.plural), _GENERIC))
+    """The kind's columns, the name first; Events have none there."""
+    key = (kind.resource.group, kind.resource.plural)
+    own = _COLUMNS.get(key, _GENERIC)
+    return own if key[1] == "events" else (_CLASS_NAMES.get(key, _NAME), *own)
 
 
 def table(
