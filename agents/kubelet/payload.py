@@ -29,10 +29,10 @@ TokenKey = tuple[str, int]  # audience, seconds
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a volume may be made from. A name that maps to None does not exist, a token that is None is not offered."""
+    """What a volume may be made from. A name that maps to None does not exist."""
 
     around: Surroundings
-    tokens: Mapping[TokenKey, str | None]
+    tokens: Mapping[TokenKey, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ def _projected(pod: Pod, volume: Volume, sources: Sources) -> Payload:
             found |= _pick(data, named.items, mode, f"Secret {named.name}", optional=named.optional)
         if source.downward_api is not None:
             found |= _downward(pod, source.downward_api.items, mode, around)
-        if (token := source.service_account_token) is not None and (text := sources.tokens.get(token_key(token))):
+        if (token := source.service_account_token) is not None:
             private = pod.spec.security_context.fs_group is not None  # the writer lets the group in
-            found[_within(token.path)] = File(text.encode(), 0o600 if private else mode)
+            found[_within(token.path)] = File(sources.tokens[token_key(token)].encode(), 0o600 if private else mode)
     return found
 
 
