@@ -21,6 +21,7 @@ from tests.e2e.controlplane.certificates import Authority
 
 T = TypeVar("T")
 CLOCK = SystemClock()
+ENDS = "lab.local/ends"  # the phase in which a pod that runs once is to end
 
 
 def free_port() -> int:
@@ -205,32 +206,37 @@ class FakeNode:
             if stop.is_set():
                 return
             if meta.get("deletionTimestamp"):
+                if meta.get("deletionGracePeriodSeconds") == 0:  # confirmed before: a finalizer holds it
+                    continue
                 self._client.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_s=0)
             elif self._differs(pod):
                 self._start(pod)
 
     def _differs(self, pod: Document) -> bool:
         status = pod.get("status", {})
-        if _runs_once(pod):
-            return status.get("phase") != "Succeeded"
+        if end := _end_of(pod):
+            return status.get("phase") != end
         ready = [entry["status"] for entry in status.get("conditions", ()) if entry["type"] == "Ready"]
         return status.get("phase") != "Running" or ready != ["True" if self.ready else "False"]
 
     def _start(self, pod: Document) -> None:
         self._count += 1
         now = rfc3339(CLOCK.now())
-        state = "True" if self.ready and not _runs_once(pod) else "False"
+        end = _end_of(pod)
+        state = "True" if self.ready and not end else "False"
         entry = {"type": "Ready", "status": state, "lastTransitionTime": now}
         address = pod.get("status", {}).get("podIP") or f"{self._prefix}.{self._count}"
-        phase = "Succeeded" if _runs_once(pod) else "Running"
-        status = {"phase": phase, "podIP": address, "podIPs": [{"ip": address}], "conditions": [entry]}
+        status = {"phase": end or "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [entry]}
         meta = pod["metadata"]
         body = {"metadata": {"uid": meta["uid"]}, "status": status}
         self._client.patch(PODS, meta["name"], body, meta["namespace"], subresource="status", kind=STRATEGIC_PATCH)
 
 
-def _runs_once(pod: Document) -> bool:
-    return bool(pod["spec"].get("restartPolicy") == "Never")
+def _end_of(pod: Document) -> str:
+    """The phase in which a pod that is not to be restarted ends, as soon as it starts: it succeeds unless told."""
+    if pod["spec"].get("restartPolicy") != "Never":
+        return ""
+    return str((pod["metadata"].get("annotations") or {}).get(ENDS, "Succeeded"))
 
 
 def deployment(name: str, replicas: int, *, image: str = "lab.local/web:1", **spec: Any) -> Document:
@@ -250,4 +256,4 @@ def deployment(name: str, replicas: int, *, image: str = "lab.local/web:1", **sp
     }
 
 
-__all__ = ["CLOCK", "MERGE_PATCH", "FakeNode", "Plane", "deployment"]
+__all__ = ["CLOCK", "ENDS", "MERGE_PATCH", "FakeNode", "Plane", "deployment"]
