@@ -15,11 +15,13 @@ class Corked:
     In all else it is the socket.
     """
 
+    leaving = False  # whether the server goes down: answers then tell clients not to use their connections again
+
     def __init__(self, sock: Any) -> None:
         self._socket = sock
         self._head = b""
         self._begun = False
-        self.recv = sock.recv
+        self.recv, self.settimeout = sock.recv, sock.settimeout  # asked for with every request
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -32,6 +34,8 @@ class Corked:
         """As a socket's; the head of an answer with a length waits for what follows, or for `flush`."""
         if self._begun:
             self._begun = False
+            if Corked.leaving:
+                data = data.replace(b"\r\nConnection: keep-alive\r\n", b"\r\nConnection: close\r\n", 1)
             if data.endswith(b"\r\n\r\n") and b"\r\nContent-Length: " in data:
                 self._head = data
                 return

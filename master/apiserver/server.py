@@ -26,6 +26,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from labctl.kube.errors import ApiError
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import Backoff, Stop
+from labctl.runtime.tls import isolated
 from master.apiserver import bootstrap, compaction, schemas
 from master.apiserver.admit import Chain, World
 from master.apiserver.allocation import Allocation
@@ -190,6 +191,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _leave(self) -> None:
         stop.set()  # /readyz fails from now on
+        Corked.leaving = True
         self._leaving.set()
 
     def _finish(self) -> None:
@@ -220,7 +222,7 @@ def tls_context(config: Config) -> ssl.SSLContext:
     # One that has expired is refused with 401, by `authn`: a broken handshake would not tell its owner why.
     context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     context.set_alpn_protocols(["http/1.1"])
-    return context
+    return isolated(context)
 
 
 class Application(BaseApplication):  # type: ignore[misc]

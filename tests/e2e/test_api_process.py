@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -79,6 +81,38 @@ def test_a_stop_ends_watches_cleanly_and_the_next_start_goes_on(server: ApiServe
     assert _first(server.client(), version) == "ADDED"  # what an earlier server had told is where this one goes on
     page = server.client().list(CONFIG_MAPS, "default")
     assert [msgspec.json.decode(raw)["metadata"]["name"] for raw in page.items] == ["after"]
+
+
+def test_a_stop_lets_a_request_under_way_finish(server: ApiServer) -> None:
+    body = msgspec.json.encode(config_map("under-way"))
+    head = (
+        "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    tls = ssl.create_default_context(cafile=str(server.pki.ca_file))
+    tls.load_cert_chain(*server.pki.issue("finisher", "finisher", "system:masters"))
+    address = ("127.0.0.1", server.port)
+    with tls.wrap_socket(socket.create_connection(address, timeout=20), server_hostname="127.0.0.1") as client:
+        client.sendall(head.encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 100")
+        client.sendall(body[:10])
+        with ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(server.stop)
+            wait_for(lambda: _refused(address), what="the port to close", deadline_s=10, clock=CLOCK, every_s=0.05)
+            client.sendall(body[10:])
+            answer = client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 201"), answer
+            assert b"Connection: close" in answer
+            assert stopped.result(20) == 0
+    assert server.start().client().get(CONFIG_MAPS, "under-way", "default")["data"] == {"a": "b"}
+
+
+def _refused(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def _first(client: Client, version: str) -> str:
