@@ -195,23 +195,21 @@ def test_cordon_marks_the_node_and_uncordon_takes_it_back(kubectl: Kubectl) -> N
 
 
 def test_drain_waits_for_a_budget_and_says_so(live: Kubectl, cluster: Plane) -> None:
-    """Row `cordon, drain`: evictions, 429 while a PodDisruptionBudget forbids them.
-
-    No controller keeps the budget's status yet: the test writes it as the disruption controller would.
-    """
+    """Row `cordon, drain`: evictions, 429 while a PodDisruptionBudget forbids them."""
     live.run("create", "deployment", "web", "--image=x:1", "--replicas=2")
     live.run("rollout", "status", "deployment/web", "--timeout=30s")
     live.run("create", "poddisruptionbudget", "guard", "--selector=app=web", "--min-available=2")
     node = live.path("get", "pods", at=".items[0].spec.nodeName")
     target = ("drain", node, f"--pod-selector=app=web,pod-template-hash={hash_of(live)}")
     try:
-        allow(live, 0)
+        live.run("wait", "poddisruptionbudget/guard", "--for=jsonpath={.status.desiredHealthy}=2")
         said = live.run(*target, "--timeout=1s", "-v=6", check=False)
         assert said.count("429 Too Many Requests") == 1  # no Retry-After, so kubectl waits its own 5 s
         assert "Cannot evict pod as it would violate the pod's disruption budget." in said
         assert f'unable to drain node "{node}"' in said
         assert len(live.run("get", "pods", "--no-headers").splitlines()) == 2
-        allow(live, 2)
+        live.run("patch", "poddisruptionbudget", "guard", "--type=merge", "-p", '{"spec":{"minAvailable":1}}')
+        live.run("wait", "poddisruptionbudget/guard", "--for=jsonpath={.status.disruptionsAllowed}=1")
         assert f"node/{node} drained" in live.run(*target, "--timeout=30s")
         live.run("rollout", "status", "deployment/web", "--timeout=30s")
         assert node not in live.run("get", "pods", "-o", "wide", "--field-selector=status.phase=Running")
@@ -221,13 +219,6 @@ def test_drain_waits_for_a_budget_and_says_so(live: Kubectl, cluster: Plane) -> 
 
 def hash_of(kubectl: Kubectl) -> str:
     return kubectl.path("get", "replicasets", at=".items[0].metadata.labels.pod-template-hash")
-
-
-def allow(kubectl: Kubectl, count: int) -> None:
-    """What the disruption controller would write."""
-    status = f'{{"disruptionsAllowed":{count},"currentHealthy":2,"desiredHealthy":2,"expectedPods":2'
-    status = f'{{"status":{status},"observedGeneration":1}}}}'
-    kubectl.run("patch", "poddisruptionbudget", "guard", "--subresource=status", "--type=merge", "-p", status)
 
 
 def test_rollout_follows_undoes_and_remembers(live: Kubectl) -> None:
