@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agents.kubelet import held
 from agents.kubelet import nerdctl_cli as cli
 from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.inventory import Inventory
@@ -148,6 +149,7 @@ class NerdctlRuntime:
         output = self._nerdctl.call(["rm", "--force", container_id], check=False)
         if output.code and "no such container" not in output.stderr:
             raise failure(output.stderr, reason="ContainerRemoveError")
+        held.forget(self.settings.work_dir, container_id)
         status = self._inventory.drop(container_id)
         if status is not None and (path := status.log_path):
             for file in Path(path).parent.glob(f"{Path(path).name}*"):
@@ -185,7 +187,11 @@ class NerdctlRuntime:
             spec, self.settings, image_id=image_id, pid_file=str(pid_file), id_file=str(id_file)
         )
         try:
-            output = self._nerdctl.call(arguments, timeout_s=SLOW_S, check=False)
+            if spec.stdin:
+                line = [*cli.base(self.settings), *arguments]
+                output = held.start(line, spec, stem, clock=self._clock, timeout_s=SLOW_S)
+            else:
+                output = self._nerdctl.call(arguments, timeout_s=SLOW_S, check=False)
             if output.code:
                 if taken := cli.taken_by(output.stderr):
                     raise _NameTaken(taken)
@@ -193,6 +199,7 @@ class NerdctlRuntime:
                     self._nerdctl.call(["rm", "--force", half_made], check=False)
                 raise failure(output.stderr, reason=cli.reason_of(output.stderr))
             identity, pid = _words(id_file), int(_words(pid_file) or 0)
+            held.settle(stem, self.settings.work_dir, identity)
         except RuntimeFailure:
             self._doubt = True  # it may have come to life all the same
             raise

@@ -68,9 +68,10 @@ def pod_cgroup(settings: Settings, uid: str) -> str:
 
 
 def run_arguments(spec: ContainerSpec, settings: Settings, *, image_id: str, pid_file: str, id_file: str) -> list[str]:
-    """`nerdctl run -d` for a container; its id and pid are left in the two files."""
+    """`nerdctl run -d` for a container, `-i` for one with an input; its id and pid are left in the two files."""
     arguments = [
-        *("run", "--detach", "--pull", "never", "--quiet", "--pidfile", pid_file, "--cidfile", id_file),
+        *("run", "--interactive" if spec.stdin else "--detach"),
+        *("--pull", "never", "--quiet", "--pidfile", pid_file, "--cidfile", id_file),
         *("--name", container_name(spec.pod, spec.name, spec.attempt)),
         *("--network", f"ns:{spec.sandbox.netns_path}" if spec.sandbox.netns_path else "host"),
         *("--cgroup-parent", pod_cgroup(settings, spec.pod.uid)),

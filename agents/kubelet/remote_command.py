@@ -7,14 +7,11 @@ it on to the container's. It does not outlive its client. Source: `k8s.io/cri-st
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import ssl
-import struct
 import subprocess
-import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 import msgspec
 
 from agents.kubelet.channels import RESIZE, STDERR, STDIN, STDOUT, Channels, Event
+from agents.kubelet.holder import SIZE, resize, take_over
 from agents.kubelet.processes import open_process, send
 from agents.kubelet.wire import End, Port, Sink, Source, Wire, drive
 from labctl.kube.errors import BadRequest, ServerError
@@ -68,6 +66,22 @@ def wanted(query: Mapping[str, str]) -> Wanted:
     if not (asked["input"] or asked["output"] or asked["error"]):
         raise BadRequest("you must specify at least 1 of stdin, stdout, stderr")
     return Wanted(asked["input"], asked["output"], asked["error"] and not asked["tty"], asked["tty"])
+
+
+class Sizes:
+    """Reads a terminal's sizes off the resize channel, where JSON documents follow each other."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Each size that `data` completes, as the ioctl takes it; what is none is passed over."""
+        *whole, self._rest = (self._rest + data)[-_SIZE_BYTES:].split(b"}")
+        for text in whole:
+            with contextlib.suppress(msgspec.MsgspecError):
+                size = msgspec.json.decode(text.strip() + b"}", type=_Size)
+                if 0 < size.width < 65536 and 0 < size.height < 65536:
+                    yield SIZE.pack(size.height, size.width, 0, 0)
 
 
 class Session:
@@ -142,7 +156,7 @@ class Exec:
         self._terminal = -1  # our end of its terminal
         self._process: subprocess.Popen[bytes] | None = None
         self._started = False
-        self._resizes = b""
+        self._sizes = Sizes()
 
     def run(self) -> None:
         """See the class."""
@@ -202,11 +216,11 @@ class Exec:
             start_new_session=True,
         )
         if process.stdin is not None:
-            self._stdin = Sink(_take_over(process.stdin))
+            self._stdin = Sink(take_over(process.stdin))
         if process.stdout is not None:
-            self._add(_take_over(process.stdout), STDOUT)
+            self._add(take_over(process.stdout), STDOUT)
         assert process.stderr is not None
-        self._add(_take_over(process.stderr), STDERR)
+        self._add(take_over(process.stderr), STDERR)
         return process
 
     def _add(self, fd: int, channel: int) -> None:
@@ -224,18 +238,10 @@ class Exec:
                 self._stdin.put(event.data)
             elif not self._asked.tty:
                 self._stdin.end()
-        elif event.channel == RESIZE and event.data is not None:
-            *whole, self._resizes = (self._resizes + event.data)[-_SIZE_BYTES:].split(b"}")
-            for text in whole:
-                with contextlib.suppress(msgspec.MsgspecError):
-                    self._resize(msgspec.json.decode(text.strip() + b"}", type=_Size))
-
-    def _resize(self, size: _Size) -> None:
-        if self._terminal < 0 or self._process is None or not (0 < size.width < 65536 and 0 < size.height < 65536):
-            return
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.height, size.width, 0, 0))
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGWINCH)
+        elif event.channel == RESIZE and event.data is not None and self._process is not None:
+            for size in self._sizes.feed(event.data):
+                if self._terminal >= 0:
+                    resize(self._terminal, size, self._process)
 
     def _not_started(self) -> Mapping[str, Any]:
         """runc could not start it, and has said why where the command's own words would have been."""
@@ -290,10 +296,3 @@ def runc_message(text: str) -> str:
     if 'msg="' in last:
         last = last.partition('msg="')[2].rstrip('"').replace('\\"', '"')
     return last
-
-
-def _take_over(file: Any) -> int:
-    """The descriptor of a pipe's file object, which is closed without it."""
-    fd = os.dup(file.fileno())
-    file.close()
-    return fd

@@ -86,6 +86,8 @@ class ContainerSpec:
     drop_capabilities: tuple[str, ...] = ()
     host_pid: bool = False
     tty: bool = False
+    stdin: bool = False
+    stdin_once: bool = False  # the input ends with the first who attaches
     log_path: str = ""  # JSON lines as nerdctl's json-file driver writes them
     labels: Mapping[str, str] = field(default_factory=dict)
 

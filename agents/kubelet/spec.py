@@ -58,6 +58,8 @@ def build(pod: Pod, container: Container, parts: Parts) -> ContainerSpec:
         drop_capabilities=security.capabilities.drop,
         host_pid=pod.spec.host_pid,
         tty=container.tty,
+        stdin=container.stdin,
+        stdin_once=container.stdin_once,
         log_path=parts.log_path,
         labels={
             STREAK: str(parts.streak),

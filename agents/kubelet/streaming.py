@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agents.kubelet import forward
-from agents.kubelet.attach import Attach
+from agents.kubelet import forward, held
+from agents.kubelet.attach import Attach, AttachHeld
 from agents.kubelet.channels import SPDY_PROTOCOLS, WEBSOCKET_PROTOCOLS, Channels, SpdyChannels, WebSocketChannels
 from agents.kubelet.processes import open_process
 from agents.kubelet.remote_command import Command, Exec, Session, Wanted, wanted
@@ -118,6 +118,10 @@ class Streams:
         Exec(Session(sock, channels), asked, Command(status.id, argv, line, pid_file)).run()
 
     def _attach(self, status: ContainerStatus, asked: Wanted, channels: Channels, sock: ssl.SSLSocket) -> None:
+        holder = held.connect(self._work_dir, status.id)
+        if holder is not None:
+            AttachHeld(Session(sock, channels), asked, holder).run()
+            return
         fd = open_process(status.pid, cgroup_word=status.id)
         end = End(fd)
         end.ended = fd < 0

@@ -259,6 +259,54 @@ def test_attach_shows_what_comes_from_now_on(kubectl: Tool) -> None:
     assert b"first\n" not in lines
 
 
+_RUN = (
+    *("--restart=Never", f"--image={IMAGE}", "--image-pull-policy=IfNotPresent", "--pod-running-timeout=30s"),
+    '--overrides={"spec":{"automountServiceAccountToken":false,"terminationGracePeriodSeconds":0}}',
+)
+
+
+def test_a_pod_is_run_with_a_terminal_of_its_own(kubectl: Tool) -> None:
+    name = f"shell-{kubectl.binary.parent.name.replace('.', '-')}"
+    terminal = Terminal(kubectl.argv("run", name, "-it", "--rm", *_RUN, "--", "sh"), kubectl.worker.folder)
+    terminal.expect("try pressing enter")
+    terminal.type("echo ro''ws $(stty size)\n")
+    terminal.expect("rows 30 90")
+    terminal.type("exit 3\n")
+    assert terminal.exit_code() == 3
+
+
+def test_a_pod_is_run_on_what_is_piped_in(kubectl: Tool) -> None:
+    name = f"pipe-{kubectl.binary.parent.name.replace('.', '-')}"
+    script = "while read x; do echo got $x; done; sleep 1"
+    done = kubectl.run("run", name, "-i", "--rm", *_RUN, "--", "sh", "-c", script, stdin=b"one\ntwo\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [b"got one", b"got two"]
+
+
+def test_a_container_keeps_its_input_while_clients_and_kubelet_come_and_go(newest: Tool) -> None:
+    plane = newest.worker.plane
+    listens = {**container("main", "while read x; do echo got $x; done"), "stdin": True}
+    plane.client.create(PODS, pod("listens", listens), "default")
+    ready = lambda: condition(plane.client.get(PODS, "listens", "default"), "Ready") == "True"  # noqa: E731
+    plane.until("the pod", ready, deadline_s=30)
+    for word in (b"one", b"two"):
+        with newest.background("attach", "-i", "listens") as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(word + b"\n")
+            process.stdin.flush()
+            while (line := process.stdout.readline()) != b"got " + word + b"\n":
+                assert b"If you don't see" in line or b"recorded" in line, line
+        newest.worker.kill()
+        newest.worker.start()
+        attached = lambda: newest.run("exec", "listens", "--", "true").returncode == 0  # noqa: E731
+        wait_for(attached, what="the kubelet's return", deadline_s=30, clock=CLOCK)
+    assert newest.run("logs", "listens").stdout == b"got one\ngot two\n"
+    assert plane.client.get(PODS, "listens", "default")["status"]["containerStatuses"][0]["restartCount"] == 0
+    plane.client.delete(PODS, "listens", "default", grace_s=0)
+    plane.until("its end", lambda: not running_in(newest.worker, "while read x; do echo got $x; done"))
+
+
 def test_files_are_copied_both_ways(kubectl: Tool, tmp_path: Path) -> None:
     data = os.urandom(2_000_000)
     (tmp_path / "there").mkdir()

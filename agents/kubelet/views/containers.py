@@ -201,4 +201,5 @@ class Container(View, frozen=True):
     restart_policy: str = ""  # Always makes an init container a sidecar
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False
     termination_message_path: str = "/dev/termination-log"
