@@ -19,6 +19,7 @@ import urllib3
 from labctl.kube.errors import ApiError, Document, Expired, Unavailable, from_status
 from labctl.kube.kubeconfig import Endpoint, load
 from labctl.kube.resources import Resource
+from labctl.runtime.tls import isolated
 
 T = TypeVar("T")
 
@@ -286,7 +287,7 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext | None:
             file.write(f"{endpoint.cert_pem}\n{endpoint.key_pem}\n")
             file.flush()
             context.load_cert_chain(file.name)
-    return context
+    return isolated(context)
 
 
 def _never_sent(error: Exception) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from labctl.kube.errors import BadRequest, ServerError
 from labctl.kube.resources import NODES
+from labctl.runtime.tls import isolated
 from master.apiserver.config import Config
 from master.apiserver.context import Context
 
@@ -44,7 +45,7 @@ def tls(config: Config) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=config.client_ca_file)
     if config.kubelet_client_cert_file:
         context.load_cert_chain(config.kubelet_client_cert_file, config.kubelet_client_key_file)
-    return context
+    return isolated(context)
 
 
 def said(body: bytes) -> str:

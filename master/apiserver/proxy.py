@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from labctl.kube.errors import BadRequest, Unavailable
 from labctl.kube.resources import builtin
+from labctl.runtime.tls import isolated
 from master.apiserver import kubelet, problems
 from master.apiserver.context import Context
 from master.apiserver.joined import Place, upgrade, wants_upgrade
@@ -153,7 +154,7 @@ def _unverified() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return context
+    return isolated(context)
 
 
 def _pass_on(request: Request, place: Place, path: str) -> Reply:

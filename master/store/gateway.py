@@ -19,6 +19,7 @@ import msgspec
 
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff
+from labctl.runtime.tls import isolated
 from master.store.http1 import Body, read_head
 from master.store.protocol import Refused, StoreError
 
@@ -55,7 +56,7 @@ class Tls:
         """A client context that verifies the server's certificate and name, and shows ours."""
         context = ssl.create_default_context(cafile=self.ca_file)
         context.load_cert_chain(self.cert_file, self.key_file)
-        return context
+        return isolated(context)
 
 
 class _Silent(OSError):
