@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from master.apiserver.openapi_protobuf import MEDIA, encode, wants_protobuf
 from master.apiserver.openapi_writer import Writer
 from master.apiserver.published import Published
 from master.apiserver.registry import Kind, Registry
@@ -39,6 +40,8 @@ class OpenApi:
         elsewhere (301).
         """
         if parts == ["v2"]:
+            if wants_protobuf(request.environ.get("HTTP_ACCEPT", "")):
+                return self._made("v2 protobuf", lambda: encode(self._v2())).reply(request.environ, MEDIA)
             return self._made("v2", self._v2).reply(request.environ)
         if parts == ["v3"]:
             return self._made("v3", self._index).reply(request.environ)
@@ -73,10 +76,11 @@ class OpenApi:
         ]
         return hashlib.sha256(msgspec.json.encode([_EDITION, names])).hexdigest()[:32].upper()
 
-    def _made(self, name: str, make: Callable[[], Document], etag: str = "") -> Published:
+    def _made(self, name: str, make: Callable[[], Document | bytes], etag: str = "") -> Published:
         kept = self._kept.get(name)
         if kept is None:
-            kept = self._kept[name] = Published(msgspec.json.encode(make()), etag)
+            made = make()
+            kept = self._kept[name] = Published(made if isinstance(made, bytes) else msgspec.json.encode(made), etag)
         return kept
 
     def _v3(self, kinds: list[Kind]) -> Document:

@@ -61,7 +61,11 @@ def test_the_dynamic_client_does_the_same_without_types(server: ApiServer, names
 
 
 def test_the_version_and_the_resources_are_discovered(server: ApiServer) -> None:
-    assert client_go.run(server.admin, "discover") == ["version 1 37 true true"]
+    assert client_go.run(server.admin, "discover") == [
+        "version 1 37 true true",
+        "openapi true io.k8s.api.core.v1.Pod.spec [map[group: kind:Pod version:v1]]",
+        "openapi v3 true true",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["informer", "metadata"])

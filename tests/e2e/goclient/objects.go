@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/kube-openapi/pkg/util/proto"
 )
 
 func deployment(name string) *appsv1.Deployment {
@@ -173,5 +174,24 @@ func discover(_ context.Context, config *rest.Config, _ []string) error {
 		return err
 	}
 	say("version", version.Major, version.Minor, len(groups) > 20, len(resources) > 20)
+	document, err := clients.Discovery().OpenAPISchema()
+	if err != nil {
+		return err
+	}
+	models, err := proto.NewOpenAPIData(document)
+	if err != nil {
+		return err
+	}
+	pod := models.LookupModel("io.k8s.api.core.v1.Pod").(*proto.Kind)
+	say("openapi", len(document.Paths.Path) > 200, pod.Fields["spec"].GetPath(), pod.Extensions["x-kubernetes-group-version-kind"])
+	third, err := clients.Discovery().OpenAPIV3().Paths()
+	if err != nil {
+		return err
+	}
+	schema, err := third["apis/apps/v1"].Schema("application/json")
+	if err != nil {
+		return err
+	}
+	say("openapi v3", len(third) > 20, len(schema) > 10_000)
 	return nil
 }
