@@ -21,6 +21,8 @@ class _ResourceQuota:
         resource, document = write.kind.resource, write.document
         if not resource.namespaced or resource.plural in UNCOUNTED or write.kind.virtual:
             return
+        if write.operation == "create" and write.subresource:
+            return  # a token, say, is no object
         quotas = Quotas(world.storage, world.registry)
         if write.kind.stored == QUOTAS and not write.subresource:
             old = write.old or {}

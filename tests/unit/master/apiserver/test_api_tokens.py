@@ -264,3 +264,10 @@ def test_a_good_certificate_counts_before_a_token(signing: Api) -> None:
     assert both.create(WHOAMI, {})["status"]["userInfo"]["username"] == "kubernetes-admin"
     wrong = signing.sending({"HTTP_AUTHORIZATION": "Bearer x.y.z"})
     assert wrong.get(PODS).code == 200
+
+
+def test_a_token_counts_against_no_quota(signing: Api) -> None:
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"count/serviceaccounts": "1"}}}
+    signing.create("/api/v1/namespaces/default/resourcequotas", quota)
+    assert signing.post(TOKEN, {"spec": {}}).code == 201
+    assert signing.post(TOKEN, {"spec": {}}).code == 201
