@@ -19,6 +19,7 @@ import urllib3
 from labctl.kube.errors import ApiError, Document, Expired, Unavailable, from_status
 from labctl.kube.kubeconfig import Endpoint, load
 from labctl.kube.resources import Resource
+from labctl.runtime.sockets import keepalive
 from labctl.runtime.tls import isolated
 
 T = TypeVar("T")
@@ -36,13 +37,8 @@ _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 # A peer that vanished is noticed after 3 + 3 * 1 s of silence, so no watch hangs on a dead connection.
 _SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 6_000),
+    *keepalive(idle_s=3, every_s=1, probes=3),
 ]
 
 

@@ -19,10 +19,12 @@ import msgspec
 
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff
+from labctl.runtime.sockets import keep_alive, keepalive
 from labctl.runtime.tls import isolated
 from master.store.http1 import Body, read_head
 from master.store.protocol import Refused, StoreError
 
+_KEEPALIVE = keepalive(idle_s=5, every_s=3, probes=3)
 _ESTABLISHED = b"\x01"  # tcp(7), TCP_INFO: the first byte is the connection's state
 _RECEIVE_BYTES = 256 * 1024
 _IDLE_CONNECTIONS, _CONCURRENT_CALLS = 32, 128
@@ -74,11 +76,7 @@ class Connection:
         plain = socket.create_connection((host, parts.port or 2379), timeout=min(timeout_s, _CONNECT_S))
         try:
             plain.settimeout(timeout_s)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3)):
-                plain.setsockopt(socket.IPPROTO_TCP, option, value)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000)
+            keep_alive(plain, _KEEPALIVE)
             self._socket = tls.wrap_socket(plain, server_hostname=host) if tls else plain
         except TimeoutError as error:
             plain.close()
