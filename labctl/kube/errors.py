@@ -23,13 +23,14 @@ class ApiError(LabError):
         self.message = message
         self.details = dict(details or {})
         self.headers = dict(headers or {})  # e.g. Retry-After, sent along with the answer
+        self.metadata: Document = {}  # of the Status, e.g. `continue`
 
     def to_status(self) -> Document:
         """The `Status` object that goes over the wire."""
         status: Document = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,

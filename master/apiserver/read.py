@@ -20,6 +20,8 @@ from master.store.protocol import Compacted
 
 _WAIT_S = 3.0
 
+_ANY = -1  # a token's revision: whatever is there now
+
 
 class _Token(msgspec.Struct, rename={"revision": "rv", "after": "start"}):
     """What `continue` says: go on after this key, at this revision."""
@@ -134,13 +136,13 @@ def _at(context: Context, kind: Kind, scope: str, token: _Token) -> tuple[list[C
     """Everything beyond the token, as it stood at its revision: from memory if that is the present, else the store."""
     cache = context.storage.cache(kind)
     entries, revision = cache.list(scope)
-    if revision == token.revision:
+    if token.revision in {revision, _ANY}:
         return list(entries), revision, token.after
     cache.wait_until(token.revision, deadline_s=_WAIT_S)
     try:
         page = context.storage.store.list(scope, revision=token.revision, after=token.after)
     except Compacted as error:
-        raise _gone() from error
+        raise _gone(token.after) from error
     found = [_cached(entry.key, entry.value, entry.revision) for entry in page.entries]
     return found, token.revision, token.after
 
@@ -159,11 +161,18 @@ def _cached(key: str, value: bytes, revision: int) -> Any:
     return _Old(key, with_resource_version(value, revision), revision)
 
 
-def _gone() -> ApiError:
-    return problems.expired(
+def _gone(after: str) -> ApiError:
+    """Expired; with a token that goes on from there all the same, though not at the same moment."""
+    if not after:
+        return problems.expired("The resourceVersion for the provided list is too old.")
+    error = problems.expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list"
-        " without the continue parameter."
+        " without the continue parameter, or use the continue token in this response to retrieve the remainder of the"
+        " results. Continuing with the provided token results in an inconsistent list - objects that were created,"
+        " modified, or deleted between the time the first chunk was returned and now may show up in the list."
     )
+    error.metadata = {"continue": _encoded(_Token(_ANY, after))}
+    return error
 
 
 def _encoded(token: _Token) -> str:
@@ -176,6 +185,6 @@ def _decoded(text: str) -> _Token:
         token = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Token)
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadRequest(f"continue key is not valid: {error}", details={}) from error
-    if not 0 < token.revision < 1 << 63 or token.version != "meta.k8s.io/v1":
+    if (token.revision != _ANY and not 0 < token.revision < 1 << 63) or token.version != "meta.k8s.io/v1":
         raise BadRequest("continue key is not valid: incorrect encoded start resourceVersion", details={})
     return token

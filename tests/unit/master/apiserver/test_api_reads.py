@@ -42,6 +42,8 @@ def test_a_continue_token_of_a_compacted_revision_is_expired(api: Api) -> None:
     api.server.context.storage.store.compact(int(made["metadata"]["resourceVersion"]))
     answer = api.get(f"{MAPS}?limit=1&continue={token}")
     assert (answer.code, answer.document["reason"]) == (410, "Expired")
+    onward = answer.document["metadata"]["continue"]
+    assert names(api.get(f"{MAPS}?continue={onward}").document) == ["m1", "m2"]
 
 
 def test_selectors_choose_by_label_and_field(api: Api) -> None:
