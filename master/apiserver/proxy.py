@@ -160,15 +160,13 @@ def _unverified() -> ssl.SSLContext:
 def _pass_on(request: Request, place: Place, path: str) -> Reply:
     connection = _connection(place)
     try:
+        connection.connect()
+        connection.sock.settimeout(_ANSWER_S)
         _send(connection, request, place, path)
         answer = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-        reached = f"dial tcp {place.host}:{place.port}: connect: {why}"
-        raise Unavailable(f"error trying to reach service: {reached}", details={}) from error
-    if connection.sock is not None:
-        connection.sock.settimeout(_ANSWER_S)
+        raise Unavailable(f"error trying to reach service: {_why(error, place)}", details={}) from error
     headers = {
         name: value
         for name, value in answer.getheaders()
@@ -177,10 +175,20 @@ def _pass_on(request: Request, place: Place, path: str) -> Reply:
     return Reply(_pieces(connection, answer), answer.status, answer.getheader("Content-Type", ""), headers)
 
 
+def _why(error: Exception, place: Place) -> str:
+    """As Go tells it."""
+    where = f"dial tcp {place.host}:{place.port}"
+    if isinstance(error, TimeoutError):
+        return f"{where}: i/o timeout"
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "EOF"
+    return f"{where}: connect: {(getattr(error, 'strerror', None) or str(error)).lower()}"
+
+
 def _connection(place: Place) -> http.client.HTTPConnection:
     if place.tls is None:
-        return http.client.HTTPConnection(place.host, place.port, timeout=kubelet.READ_S)
-    return http.client.HTTPSConnection(place.host, place.port, timeout=kubelet.READ_S, context=place.tls)
+        return http.client.HTTPConnection(place.host, place.port, timeout=kubelet.CONNECT_S)
+    return http.client.HTTPSConnection(place.host, place.port, timeout=kubelet.CONNECT_S, context=place.tls)
 
 
 def _send(connection: http.client.HTTPConnection, request: Request, place: Place, path: str) -> None:

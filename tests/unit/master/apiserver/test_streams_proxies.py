@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+
 import pytest
 
 from labctl.kube.errors import ApiError
 from master.apiserver import kubelet, proxy, streams
+from master.apiserver.joined import Place
 from master.apiserver.request import ANONYMOUS, Request, parse_path
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -59,6 +62,19 @@ def test_what_is_proxied_to_is_a_name_with_scheme_and_port(name: str, parts: tup
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ApiError, match="invalid pod request"):
         proxy.split(name, request(f"{PODS}/{name}/proxy"))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TimeoutError("timed out"), "dial tcp 10.0.0.1:80: i/o timeout"),
+        (ConnectionRefusedError(111, "Connection refused"), "dial tcp 10.0.0.1:80: connect: connection refused"),
+        (OSError(113, "No route to host"), "dial tcp 10.0.0.1:80: connect: no route to host"),
+        (http.client.RemoteDisconnected("Remote end closed connection"), "EOF"),
+    ],
+)
+def test_why_a_pod_is_not_reached_is_told_as_go_does(error: Exception, told: str) -> None:
+    assert proxy._why(error, Place("10.0.0.1", 80)) == told
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "224.0.0.1", "0.0.0.0", "", "name"])
