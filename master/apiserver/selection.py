@@ -35,6 +35,11 @@ _FIELDS: dict[tuple[str, str], frozenset[str]] = {
     ("apps", "replicasets"): frozenset({"status.replicas"}),
     ("batch", "jobs"): frozenset({"status.successful"}),
     ("certificates.k8s.io", "certificatesigningrequests"): frozenset({"spec.signerName"}),
+    ("certificates.k8s.io", "clustertrustbundles"): frozenset({"spec.signerName"}),
+    ("certificates.k8s.io", "podcertificaterequests"): frozenset({
+        "spec.signerName", "spec.podName", "spec.nodeName",
+    }),
+    ("resource.k8s.io", "resourceslices"): frozenset({"spec.nodeName", "spec.driver", "spec.pool.name"}),
 }  # fmt: skip
 _NOT_TEXT = frozenset(
     {"spec.unschedulable", "spec.hostNetwork", "status.replicas", "status.successful", "status.podIPs"}
