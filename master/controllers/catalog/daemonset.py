@@ -38,6 +38,8 @@ class Memory:
 
 def plan(world: World, memory: Memory) -> Plan:
     """One step of every set."""
+    if not world.all(DAEMON_SETS_KIND):
+        return Plan(memory=Memory())
     related, histories = Related(world.all(PODS_KIND).values()), Histories(world)
     fresh = {
         key: entry for key, entry in memory.replaced.items() if world.now_s - entry[0] < 2 * max(entry[1], _BACKOFF_S)

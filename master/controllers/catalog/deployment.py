@@ -168,9 +168,22 @@ class _Rollout:
         }
         create = Create(resource=REPLICA_SETS, namespace=item.metadata.namespace, body=body)
         about = ref(DEPLOYMENTS, item.metadata)
+        if self._collides(name):
+            count = {"status": {"collisionCount": item.status.collision_count + 1}}
+            return Step(about, (patch(DEPLOYMENTS, item.metadata, count, exact=True, subresource="status"),))
         told = Tell(reason="ScalingReplicaSet", message=f"Scaled up replica set {name} from 0 to {replicas}")
         actions = (create, told) if replicas else (create,)
         return Step(about, actions, failure_reason="FailedCreate", failure_prefix=f"Error creating {name}: ")
+
+    def _collides(self, name: str) -> bool:
+        """Whether the name is somebody else's set's, such as a former Deployment's that is still being collected."""
+        taken = self.world.all(REPLICA_SETS_KIND).get(f"{self.item.metadata.namespace}/{name}")
+        if taken is None:
+            return False
+        owner, wanted = taken.metadata.controller, _template_key(self.item.spec.template)
+        if owner is not None and owner.uid != self.item.metadata.uid:
+            return True
+        return _template_key(taken.spec.template) != wanted
 
     def _next_revision(self) -> int:
         return max((_revision(one) for one in self.owned), default=0) + 1

@@ -57,6 +57,8 @@ class _UncountableError(Exception):
 
 def plan(world: World, memory: Memory) -> Plan:
     """Recount every budget; look again when a pod that was evicted should be gone."""
+    if not world.all(BUDGETS_KIND):
+        return Plan(memory=Memory())
     by_namespace: dict[str, list[Pod]] = {}
     for pod in world.all(PODS_KIND).values():
         by_namespace.setdefault(pod.metadata.namespace, []).append(pod)

@@ -44,8 +44,10 @@ _OURS = ("", "kubernetes.io/job-controller")
 
 def plan(world: World, memory: None) -> Plan:
     """One step of every Job; look again when a delay, a deadline or a time to live ends."""
-    related = Related(world.all(PODS_KIND).values())
-    jobs = world.all(JOBS_KIND)
+    pods, jobs = world.all(PODS_KIND).values(), world.all(JOBS_KIND)
+    if not jobs and not any(pod.metadata.finalizers for pod in pods):
+        return Plan(memory=memory)
+    related = Related(pods)
 
     def decide(item: Job) -> Iterator[Step]:
         return _steps(item, world, related)

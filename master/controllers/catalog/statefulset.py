@@ -37,6 +37,8 @@ _BURST = 50  # creations for one set in one pass, so that others get their turn
 
 def plan(world: World, memory: None) -> Plan:
     """One step of every set; look again when a pod becomes available by waiting."""
+    if not world.all(STATEFUL_SETS_KIND):
+        return Plan(memory=memory)
     related, histories = Related(world.all(PODS_KIND).values()), Histories(world)
 
     def decide(item: StatefulSet) -> Iterator[Step]:

@@ -249,3 +249,15 @@ def test_any_rollout_ends_and_never_leaves_its_bounds() -> None:
                     break
                 ready["two"] = min(size["two"], ready["two"] + 1)
         assert size == {"one": 0, "two": replicas}
+
+
+def test_a_name_that_a_former_deployment_s_set_still_holds_is_left_to_it() -> None:
+    name = actions(decide(deployment()), Create)[0].body["metadata"]["name"]
+    former = replica_set("two", 4)
+    former["metadata"] |= {"name": name, "ownerReferences": owned_by("Deployment", "former")}
+    decided = decide(deployment(), former)
+    assert actions(decided, Create) == []
+    counted = [act.body["status"] for act in actions(decided, Patch) if "collisionCount" in act.body.get("status", {})]
+    assert counted == [{"collisionCount": 1}]
+    (create,) = actions(decide(deployment(status={"collisionCount": 1}), former), Create)
+    assert create.body["metadata"]["name"] != name
