@@ -28,7 +28,11 @@ _STATUS_ON_CREATE = frozenset({"nodes", "namespaces", "pods", "persistentvolumes
 # Kinds whose status writers may change labels and annotations.
 STATUS_METADATA = frozenset({"pods", "nodes"})
 # Kinds that come back themselves when they are deleted at once; others answer with a Status.
-RETURNS_DELETED = frozenset({"pods", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "services"})
+RETURNS_DELETED = frozenset({
+    "pods", "podtemplates", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "services", "namespaces",
+    "resourcequotas", "storageclasses", "csidrivers", "csinodes", "volumeattachments", "volumeattributesclasses",
+    "deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices",
+})  # fmt: skip
 
 
 _RBAC = "rbac.authorization.k8s.io"
