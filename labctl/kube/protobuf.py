@@ -87,6 +87,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 128:  # nearly all are this short
+        return data[at], at + 1
     value = shift = 0
     while True:
         if at >= len(data):

@@ -23,7 +23,7 @@ from master.apiserver.request import Request
 
 Document = dict[str, Any]
 
-_EDITION = "4"  # of how documents are made; raise it with the writer, for clients keep them by hash
+_EDITION = "5"  # of how documents are made; raise it with the writer, for clients keep them by hash
 
 
 class OpenApi:

@@ -100,5 +100,5 @@ def test_field_selectors() -> None:
     assert not matches_fields(terms, {"metadata": {"name": "a"}, "status": {"phase": "Running"}})
     assert matches_fields(parse_fields("spec.nodeName="), {"spec": {}})
     assert matches_fields(parse_fields("spec.unschedulable=true"), {"spec": {"unschedulable": True}})
-    with pytest.raises(ValueError, match="can't understand 'metadata.name'"):
+    with pytest.raises(ValueError, match=r"can't understand 'metadata\.name'"):
         parse_fields("metadata.name")
