@@ -45,6 +45,11 @@ def test_explain_says_which_field_is_missing(kubectl: Kubectl) -> None:
     assert "doesn't have a resource type" in kubectl.run("explain", "unicorns", check=False)
 
 
+def test_explain_reads_the_older_document_too(kubectl: Kubectl) -> None:
+    shown = kubectl.run("explain", "pod.spec.containers", "--output=plaintext-openapiv2")
+    assert "terminationMessagePath" in shown
+
+
 @pytest.fixture
 def two(kubectl: Kubectl) -> Kubectl:
     """Two ConfigMaps and a Deployment."""

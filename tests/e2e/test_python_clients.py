@@ -195,10 +195,10 @@ def test_an_informer_goes_on_after_the_api_server_was_killed(server: ApiServer) 
 class Candidate:
     """Somebody who wants to lead, with the official client's LeaderElection."""
 
-    def __init__(self, api: Any, name: str, namespace: str) -> None:
+    def __init__(self, connection: Any, name: str, namespace: str) -> None:
         self.leads, self.stopped = threading.Event(), threading.Event()
         lock = LeaseLock("the-lock", namespace, name)
-        lock.api_instance = api.CoordinationV1Api(api)
+        lock.api_instance = api.CoordinationV1Api(connection)
         election = electionconfig.Config(
             lock,
             lease_duration=4,
