@@ -151,5 +151,5 @@ def backoff_left_s(failures: int, last: datetime, now: datetime) -> float:
     """How long to wait with the next pod: 10 s after the first failure in a row, then twice as long each time."""
     if failures == 0:
         return 0.0
-    delay_s = min(BACKOFF_S * 2 ** min(failures - 1, 16), BACKOFF_MOST_S)
+    delay_s = min(BACKOFF_S * float(1 << min(failures - 1, 16)), BACKOFF_MOST_S)
     return max(0.0, delay_s - (now - last).total_seconds())

@@ -215,7 +215,7 @@ class FakeNode:
     def _differs(self, pod: Document) -> bool:
         status = pod.get("status", {})
         if end := _end_of(pod):
-            return status.get("phase") != end
+            return bool(status.get("phase") != end)
         ready = [entry["status"] for entry in status.get("conditions", ()) if entry["type"] == "Ready"]
         return status.get("phase") != "Running" or ready != ["True" if self.ready else "False"]
 
