@@ -106,7 +106,7 @@ class Server:
             _log.log(level, "slow request" if slow else "request", extra={"kv": told})
 
     def _dispatch(self, request: Request, environ: dict[str, Any], warnings: list[str]) -> Reply:
-        if request.target is not None and not self.context.startup.finished:
+        if request.target is not None and not self.context.startup.serves(request.user):
             raise Unavailable("the API server is starting, try again later", details={"retryAfterSeconds": 1})
         if request.path not in _OPEN:
             self.context.authorizer.authorize(request)

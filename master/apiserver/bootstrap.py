@@ -42,8 +42,8 @@ def run(context: Context) -> None:
     cidr = builtin("servicecidrs", "networking.k8s.io")
     _create(context, cidr, "", {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [context.config.service_cidr]}})
     _kubernetes_service(context)
-    bootstrap_rbac.run(context)
     context.allocation.repair()
+    bootstrap_rbac.run(context)
 
 
 def _create(context: Context, resource: Resource, namespace: str, document: Document) -> None:

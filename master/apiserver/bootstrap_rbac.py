@@ -1,6 +1,7 @@
 """Brings the default roles and bindings to what upstream ships: missing ones made, lost rules and subjects given back.
 
-One list of each resource, then only what differs is written, several at once. What an administrator added stays, and an
+One list of each resource, then only what differs is written, several at once: first what the cluster's own components
+need, then, with less haste, the rest. What an administrator added stays, and an
 object annotated with autoupdate "false" is left alone. Source: k/k `pkg/registry/rbac/rest/storage_rbac.go`,
 `staging/src/k8s.io/component-helpers/auth/rbac/reconciliation`.
 """
@@ -8,6 +9,7 @@ object annotated with autoupdate "false" is left alone. Source: k/k `pkg/registr
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -21,10 +23,11 @@ from master.apiserver import policy
 from master.apiserver.authz.rbac import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from master.apiserver.authz.rules import Rule, compact, covers
 from master.apiserver.context import Context
+from master.apiserver.startup import COMPONENTS
 
 Document = dict[str, Any]
 
-_AT_ONCE = 16
+_AT_ONCE = {True: 16, False: 4}  # by whether somebody waits for it: the rest must not hold up the nodes' heartbeats
 _RESOURCES: dict[str, Resource] = {
     resource.kind: resource for resource in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
 }
@@ -32,23 +35,45 @@ _AUTOUPDATE = next(iter(policy.ANNOTATIONS))
 
 
 def run(context: Context) -> None:
-    """Reconcile everything; returns once it is written."""
+    """Reconcile everything; returns once it is written. Components are admitted as soon as they can work."""
     wanted = [*policy.default_roles(), *policy.default_bindings()]
     standing = {
         entry.key: entry.document
         for resource in _RESOURCES.values()
         for entry in context.storage.current(context.registry.of(resource)).list()[0]
     }
-    writes = []
+    first = needed_by(COMPONENTS, wanted)
+    writes: dict[bool, list[Callable[[], None]]] = {True: [], False: []}
     for document in wanted:
         kind = context.registry.of(_RESOURCES[document["kind"]])
         key = kind.key(document["metadata"].get("namespace", ""), document["metadata"]["name"])
         if key not in standing:
-            writes.append(partial(_create, context, document))
+            writes[_name(document) in first].append(partial(_create, context, document))
         elif _mended(standing[key], document) is not None:
-            writes.append(partial(_mend, context, document))
+            writes[_name(document) in first].append(partial(_mend, context, document))
+    _write(writes[True], _AT_ONCE[True])
+    context.startup.admit_components()
+    _write(writes[False], _AT_ONCE[False])
+
+
+def needed_by(subjects: Set[str], policy: Sequence[Document]) -> set[tuple[str, str, str]]:
+    """The bindings of `policy` that name one of `subjects`, and the roles they grant: kind, namespace, name. Pure."""
+    found: set[tuple[str, str, str]] = set()
+    for binding in policy:
+        if subjects & {subject["name"] for subject in binding.get("subjects") or ()}:
+            role, namespace = binding["roleRef"], binding["metadata"].get("namespace", "")
+            found |= {_name(binding), (role["kind"], namespace if role["kind"] == ROLES.kind else "", role["name"])}
+    return found
+
+
+def _name(document: Document) -> tuple[str, str, str]:
+    metadata = document["metadata"]
+    return document["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def _write(writes: Sequence[Callable[[], None]], at_once: int) -> None:
     if writes:
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rbac-defaults") as pool:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="rbac-defaults") as pool:
             for done in [pool.submit(write) for write in writes]:
                 done.result()
 

@@ -8,9 +8,11 @@ import gevent
 import pytest
 
 from labctl.kube.errors import BadRequest, ServerTimeout, TooManyRequests
+from master.apiserver import bootstrap_rbac, policy
 from master.apiserver.limits import REQUEST_S, InFlight, long_running, request_s, within
 from master.apiserver.reply import Reply
-from master.apiserver.request import ANONYMOUS, Request, parse_path
+from master.apiserver.request import ANONYMOUS, Request, User, parse_path
+from master.apiserver.startup import COMPONENTS, Startup
 from tests.unit.master.apiserver.harness import Api
 from tests.unit.master.apiserver.objects import MAPS, PODS, config_map
 
@@ -74,6 +76,22 @@ def test_until_the_basics_exist_resources_are_held_off_and_the_server_is_not_rea
     assert api.get("/version").code == 200
     startup.finish()
     assert (api.get(PODS).code, api.get("/readyz").body) == (200, b"ok")
+
+
+def test_the_clusters_own_components_are_served_before_everybody_else() -> None:
+    startup = Startup()
+    startup.begin()
+    node, person = User("system:node:worker1", ("system:nodes",)), User("somebody", ("system:authenticated",))
+    assert not startup.serves(node)
+    startup.admit_components()
+    assert (startup.serves(node), startup.serves(person), startup.finished) == (True, False, False)
+    startup.finish()
+    assert startup.serves(person)
+    whole = [*policy.default_roles(), *policy.default_bindings()]
+    needed = bootstrap_rbac.needed_by(COMPONENTS, whole)
+    assert ("ClusterRole", "", "labctl:controllers") in needed
+    assert ("RoleBinding", "kube-system", "labctl:leader-election") in needed
+    assert len(needed) < len(whole) / 4
 
 
 def test_metrics_count_requests_under_upstreams_names(api: Api) -> None:
