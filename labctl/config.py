@@ -37,9 +37,9 @@ class TaintConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One machine of lab.yaml."""
+    """One machine of lab.yaml. `cpus`: by default 2 for a master, as kubeadm asks for, and 1 for a worker."""
 
-    cpus: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    cpus: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
     memory: Size = "1Gi"
     disk: Size = "6Gi"
     labels: Mapping[str, str] = {}

@@ -13,6 +13,7 @@ DEFAULT_PROVIDER = "vagrant"
 DEFAULT_PROFILE = "fast"
 CLUSTER_CIDR = "10.244.0.0/16"  # upstream kubeadm's customary pod network
 SERVICE_CIDR = "10.96.0.0/16"
+_CPUS: dict[Role, int] = {"master": 2, "worker": 1}
 _LAB_NETWORKS = [f"10.77.{third}.0/24" for third in range(256)]
 
 
@@ -66,7 +67,7 @@ def _machine(role: Role, number: int, node: NodeConfig, network: str) -> Machine
         role=role,
         address=address,
         mac=mac_of(address),
-        cpus=node.cpus,
+        cpus=node.cpus or _CPUS[role],
         memory_mib=size_mib(node.memory),
         disk_gib=-(-size_mib(node.disk) // 1024),
         labels=dict(node.labels),

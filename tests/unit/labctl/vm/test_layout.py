@@ -32,6 +32,8 @@ def test_an_existing_lab_is_kept_where_nothing_is_said() -> None:
 
 
 def test_a_lab_grows_without_moving_what_it_has() -> None:
+    lab = first(workers=(NodeConfig(cpus=4), NodeConfig()))
+    assert (lab.masters[0].cpus, lab.workers[1].cpus) == (2, 1)
     lab = first(workers=(NodeConfig(cpus=4),))
     grown = lay_out(LabConfig(workers=3), lab, ())
     assert grown.workers[0] == lab.workers[0]
