@@ -9,9 +9,12 @@ BIN := $(VENV)/bin
 LABCTL := $(BIN)/labctl
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
+INSTALL := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends
+
 # Debian's names of what the tests run for real, beside what `labctl doctor` knows of.
 TEST_PACKAGES := etcd-server etcd-client nftables containerd runc containernetworking-plugins busybox-static \
 	conntrack iproute2 chromium
+# And Go, 1.21 or newer, which fetches the version that tests/e2e/goclient asks for: a client-go program is a client too.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint bench clean
@@ -62,7 +65,8 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.tools: Makefile | $(VENV)/.dev
-	dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(TEST_PACKAGES); }
+	dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && $(INSTALL) $(TEST_PACKAGES); }
 	$(LABCTL) doctor --fix
+	command -v go >/dev/null || $(INSTALL) -t "$$(. /etc/os-release && echo $$VERSION_CODENAME)-backports" golang-go \
+		|| $(INSTALL) golang-go
 	touch $@
