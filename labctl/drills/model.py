@@ -61,7 +61,7 @@ class Options:
     nodes: tuple[str, ...] = ()  # victims asked for by name
     report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
     rate_per_s: float = 20.0
-    request_s: float = 1.0  # a request's own timeout
+    request_s: float = 1.0  # a request's own timeout, on machines that are not slow
     steady_s: float = 3.0  # requests must succeed this long before the fault
     steady_deadline_s: float = 60.0
     settle_s: float = 3.0  # watched on after the last expectation, before the heal

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from labctl.drills import inspection, steady, undo, workload
+from labctl.drills.contract import patience
 from labctl.drills.history import NAME, History, Recorder
 from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.measures import measure, zero_s
@@ -112,7 +113,7 @@ class Session:
             addresses=steady.load_addresses(target, scene),
             port=scene.node_port,
             rate_per_s=options.rate_per_s,
-            timeout_s=options.request_s,
+            timeout_s=options.request_s * patience(target.slowness),
         )
         prober = Prober(load, self.recorder, self._clock)
         prober.start(self._loads)

@@ -7,7 +7,7 @@ import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Case, Result, check_all
-from labctl.drills.contract import silent_node
+from labctl.drills.contract import REQUEST_S, silent_node
 from labctl.drills.history import History
 from labctl.drills.judge import judge
 from labctl.drills.measures import measure
@@ -392,6 +392,8 @@ def test_slowness_stretches_allowances_and_never_timers() -> None:
     )  # fmt: skip
     assert emulated["detected_s"].lower_s == fast["detected_s"].lower_s
     assert emulated["detected_s"].upper_s == (fast["detected_s"].upper_s or 0) + 2.0
+    window_s = [(bounds["error_window_s"].upper_s or 0) for bounds in (fast, emulated)]
+    assert window_s[1] == window_s[0] + 2.0 + 2 * REQUEST_S  # a request may take three times as long, too
 
 
 def test_the_error_window_is_wide_only_where_every_replica_died() -> None:
