@@ -18,8 +18,9 @@ from agents.kubelet.observer import Listing
 from agents.kubelet.plan import container_of
 from agents.kubelet.probes import Subject
 from agents.kubelet.runtime import ContainerStatus, Sandbox
-from agents.kubelet.views import Container, Meta, Pod, PodSpec, read_pod
+from agents.kubelet.views import Container, Pod, PodSpec, read_pod
 from labctl.kube.events import Recorder
+from labctl.kube.meta import ObjectMeta
 from labctl.runtime.clock import Clock, parse_time
 
 Document = dict[str, Any]
@@ -51,7 +52,7 @@ class Facts:
 
 
 class _Headed(msgspec.Struct, frozen=True):
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def _stand_in(uid: str, entries: tuple[ContainerStatus, ...], sandbox: Sandbox |
     """As much of a pod as its remains tell."""
     ref = entries[0].pod if entries else sandbox.pod if sandbox else None
     graces = [int(text) for entry in entries if (text := entry.labels.get(look.GRACE, "")).isdecimal()]
-    meta = Meta(uid=uid, namespace=ref.namespace if ref else "", name=ref.name if ref else "")
+    meta = ObjectMeta(uid=uid, namespace=ref.namespace if ref else "", name=ref.name if ref else "")
     return Pod(metadata=meta, spec=PodSpec(termination_grace_period_seconds=max(graces, default=1)))
 
 

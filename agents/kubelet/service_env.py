@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agents.kubelet.views import Meta, View
+from agents.kubelet.views import View
+from labctl.kube.meta import ObjectMeta
 
 
 class ServicePort(View, frozen=True):
@@ -28,7 +29,7 @@ class ServiceSpec(View, frozen=True):
 class Service(View, frozen=True):
     """A service, as far as variables tell of it."""
 
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
     spec: ServiceSpec = ServiceSpec()
 
 

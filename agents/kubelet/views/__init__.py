@@ -2,8 +2,6 @@
 
 from agents.kubelet.views.base import (
     IntOrString,
-    Meta,
-    OwnerReference,
     Quantity,
     View,
     field_name,
@@ -101,12 +99,10 @@ __all__ = [
     "KeySelector",
     "KeyToPath",
     "Lifecycle",
-    "Meta",
     "NameRef",
     "Node",
     "NodeSpec",
     "NodeStatus",
-    "OwnerReference",
     "Pod",
     "PodSecurity",
     "PodSpec",

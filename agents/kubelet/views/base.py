@@ -23,31 +23,6 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True, rename=field_name):
     """Base of every view: frozen, unknown fields ignored, absent fields at their Kubernetes defaults."""
 
 
-class OwnerReference(View, frozen=True):
-    """Who an object belongs to."""
-
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-    controller: bool = False
-
-
-class Meta(View, frozen=True):
-    """`metav1.ObjectMeta`."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    creation_timestamp: str = ""
-    deletion_timestamp: str = ""
-    deletion_grace_period_seconds: int | None = None
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    owner_references: tuple[OwnerReference, ...] = ()
-
-
 def without_nulls(value: Any) -> Any:
     """A document without its null fields, which Kubernetes reads as absent."""
     if isinstance(value, Mapping):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from agents.kubelet.views.base import Meta, Quantity, View
+from agents.kubelet.views.base import Quantity, View
 from agents.kubelet.views.pods import Condition
+from labctl.kube.meta import ObjectMeta
 
 
 class ConfigMap(View, frozen=True):
     """A config map; `binary_data` is base64."""
 
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
     binary_data: dict[str, str] = {}
 
@@ -17,7 +18,7 @@ class ConfigMap(View, frozen=True):
 class Secret(View, frozen=True):
     """A secret; `data` is base64."""
 
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
     type: str = ""
 
@@ -49,6 +50,6 @@ class NodeStatus(View, frozen=True):
 class Node(View, frozen=True):
     """A node."""
 
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()

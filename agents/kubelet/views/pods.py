@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from agents.kubelet.views.base import Meta, View, without_nulls
+from agents.kubelet.views.base import View, without_nulls
 from agents.kubelet.views.containers import Container
 from agents.kubelet.views.volumes import Volume
+from labctl.kube.meta import ObjectMeta
 
 
 class Toleration(View, frozen=True):
@@ -130,7 +131,7 @@ class PodStatus(View, frozen=True):
 class Pod(View, frozen=True):
     """A pod."""
 
-    metadata: Meta = Meta()
+    metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
