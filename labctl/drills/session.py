@@ -40,6 +40,7 @@ from labctl.runtime.loop import Stop
 
 _TICK_S = 0.1
 _MARGIN_S = 60.0
+_OUTLAST_S = 10.0  # the prober's thread may be late on a busy host
 
 
 class Session:
@@ -78,6 +79,7 @@ class Session:
                     raise
             self._heal("the drill was interrupted" if self._interrupted else "the drill is through")
             self._converge()
+            self._outlast_heal(scene)
             self._collect(writer, watchers, prober)
         finally:
             self._loads.set()
@@ -209,6 +211,17 @@ class Session:
         if left:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
         self.recorder.add(seen)
+
+    def _outlast_heal(self, scene: Scene) -> None:
+        """Let the load go on until it has tried the healed lab by every way: a quick heal outruns the next request."""
+        options = self._options
+        ways = steady.load_addresses(self._target, scene)
+        rounds_s = len(ways) / options.rate_per_s + options.request_s * patience(self._target.slowness)
+        end_s = self._clock.monotonic_s() + rounds_s + _OUTLAST_S * max(1.0, self._target.slowness)
+        while (left := steady.untried(self.recorder.history(), ways)) and not self.hurry.is_set():
+            if self._clock.monotonic_s() >= end_s:
+                return  # the checkers say what is missing
+            self._tick((f"requests by {', '.join(left)} after the heal",), may_stop=False)
 
     def _collect(self, writer: Writer, watchers: Observers, prober: Prober) -> None:
         self._enter("judge")

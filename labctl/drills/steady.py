@@ -9,7 +9,7 @@ import msgspec
 from labctl.drills import inspection, views, workload
 from labctl.drills.history import History
 from labctl.drills.model import Drill, Facts, Options
-from labctl.drills.records import Inspected, Probed, Scene
+from labctl.drills.records import HealEnded, Inspected, Probed, Scene
 from labctl.drills.target import Target
 from labctl.drills.workload import Workload
 from labctl.kube.resources import NODES, PODS
@@ -99,6 +99,15 @@ def unanswered(recent: Sequence[Probed], *, expected: int) -> str:
     if len(recent) < expected * 0.9:
         return f"{len(recent)} of {expected} requests answered so far"
     return ""
+
+
+def untried(history: History, ways: Sequence[str]) -> tuple[str, ...]:
+    """The addresses by which no request meant for after the heal has ended; none where nothing was healed. Pure."""
+    healed = history.last(HealEnded)
+    if healed is None:
+        return ()
+    tried = {probe.via for _, probe in history.of(Probed) if probe.intended_s >= healed[0]}
+    return tuple(way for way in dict.fromkeys(ways) if way not in tried)
 
 
 def find_workload(target: Target, prepare_cleanup: Callable[[], None]) -> tuple[Workload, str]:

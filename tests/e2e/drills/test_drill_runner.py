@@ -21,7 +21,7 @@ from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
 from labctl.drills.judge import judge
 from labctl.drills.model import Options, Report, Verdict
-from labctl.drills.records import Entry, HealEnded, Interrupted, PhaseBegan
+from labctl.drills.records import Entry, HealEnded, Interrupted, PhaseBegan, Probed
 from labctl.drills.registry import catalog, drill_named
 from labctl.drills.runner import heal, run
 from labctl.drills.steady import NotSteady, Stopped
@@ -99,6 +99,14 @@ def test_a_cluster_that_keeps_the_contract_passes(passed: Passed) -> None:
     assert TINY.node_monitor_grace_s <= found.detected_s <= found.serving_again_s < 5
     assert found.requests_failed > 0
     assert passed.lab.power_calls == ["off worker1", "on worker1"]
+
+
+def test_a_heal_that_is_through_before_the_next_request_is_still_tried(lab: FakeLab) -> None:
+    report = run(DRILL, lab, quick(rate_per_s=0.5))  # a request every two seconds; the heal takes a tenth of one
+    told = history.load(Path(report.run_dir) / history.NAME)
+    healed_s = max(at_s for at_s, _ in told.of(HealEnded))
+    assert [probe for _, probe in told.of(Probed) if probe.intended_s >= healed_s]
+    assert report.invariants["C"].result is Result.PASS, report.invariants["C"]
 
 
 def test_a_drill_leaves_the_lab_as_it_was(passed: Passed) -> None:
