@@ -57,9 +57,11 @@ def decode_json(body: bytes) -> Any:
     """Parse JSON; DecodeError. As in Go, what is not UTF-8 becomes U+FFFD."""
     try:
         found = msgspec.json.decode(body)
-    except UnicodeDecodeError:
-        return decode_json(body.decode(errors="replace").encode())
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        # Which of the first two tells of bytes that are not UTF-8 depends on msgspec's version (0.23 changed it).
+        mended = body.decode(errors="replace").encode()
+        if mended != body:
+            return decode_json(mended)
         raise DecodeError(f"json parse error: {error}") from error
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper(found, MAX_DEPTH):
         raise DecodeError("json parse error: exceeded max depth")
