@@ -1,8 +1,9 @@
-"""Commands of the drills: list, show, run."""
+"""Commands of the drills: list, show, run, suite; and heal, which undoes what a drill left."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,11 +11,15 @@ from click.shell_completion import CompletionItem
 
 from labctl.cli.console import ERR, OUT, print_json, print_table
 from labctl.cli.context import Group, name_option, open_lab, output_option
+from labctl.cli.drill_print import print_plan, print_suite
+from labctl.drills import runner
 from labctl.drills.lab import LabTarget
 from labctl.drills.live import print_report, watching
-from labctl.drills.model import Options
+from labctl.drills.model import Drill, Options
+from labctl.drills.plan import propose
 from labctl.drills.registry import catalog, drill_named
-from labctl.drills.runner import run as run_drill
+from labctl.drills.suite import run_suite
+from labctl.runtime.errors import LabError, UsageError
 
 
 def _complete_drills(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -56,15 +61,26 @@ def show(drill_name: str) -> None:
 @click.option(
     "--report-dir", type=click.Path(file_okay=False, path_type=Path), help="Put report.json and the HTML page here too."
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be done, measured and undone; touch nothing.")
 @output_option
-def run(name: str | None, drill_name: str, nodes: tuple[str, ...], report_dir: Path | None, output: str) -> None:
-    """Run DRILL: exit code 0 on the verdict pass, 1 otherwise."""
+def run(
+    name: str | None, drill_name: str, nodes: tuple[str, ...], report_dir: Path | None, dry_run: bool, output: str
+) -> None:
+    """Run DRILL: exit code 0 on the verdict pass, 1 otherwise.
+
+    It refuses where the lab is not steady. Ctrl-C ends it early and heals first.
+    """
     found = drill_named(drill_name)
     target = LabTarget(open_lab(name))
     for node in nodes:
         open_lab(name).machine(node)
+    options = Options(nodes=nodes, report_dir=report_dir)
+    if dry_run:
+        plan = propose(found, target, options)
+        print_json(plan) if output == "json" else print_plan(OUT, plan)
+        sys.exit(plan.exit_code)
     with watching(ERR) as ui:
-        report = run_drill(found, target, Options(nodes=nodes, report_dir=report_dir), ui)
+        report = runner.run(found, target, options, ui)
     if output == "json":
         print_json(report)
     else:
@@ -72,4 +88,60 @@ def run(name: str | None, drill_name: str, nodes: tuple[str, ...], report_dir: P
     sys.exit(report.exit_code)
 
 
-COMMANDS = (drill,)
+@drill.command()
+@name_option
+@click.option("--names", multiple=True, metavar="A,B", help="Which drills (default: all); may be repeated.")
+@click.option("--all", "every", is_flag=True, help="Every drill there is.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Decides the order; the same seed, the same order."
+)
+@click.option(
+    "--report-dir", type=click.Path(file_okay=False, path_type=Path), help="A folder for each drill's report."
+)
+@output_option
+def suite(
+    name: str | None, names: tuple[str, ...], every: bool, seed: int, report_dir: Path | None, output: str
+) -> None:
+    """Run many drills, one after the other: exit code 0 where all that can run here pass.
+
+    One that fails does not keep the next from running. Ctrl-C heals the one that runs, and ends the suite.
+    """
+    chosen = _chosen(names, every)
+    target = LabTarget(open_lab(name))
+    done, _ = run_suite(
+        chosen,
+        target,
+        Options(report_dir=report_dir),
+        seed=seed,
+        watch=lambda: watching(ERR),
+        begin=lambda number, count, each: ERR.print(f"\n[bold]{number} of {count}: {each.name}[/]: {each.title}"),
+    )
+    print_json(done) if output == "json" else print_suite(OUT, done)
+    sys.exit(done.exit_code)
+
+
+def _chosen(names: Sequence[str], every: bool) -> tuple[Drill, ...]:
+    wanted = [each.strip() for part in names for each in part.split(",") if each.strip()]
+    if wanted and every:
+        raise UsageError("--names and --all exclude each other")
+    if names and not wanted:
+        raise UsageError("--names names no drill", hint=f"the drills are: {', '.join(catalog())}")
+    return tuple(drill_named(each) for each in dict.fromkeys(wanted)) if wanted else tuple(catalog().values())
+
+
+@click.command()
+@name_option
+def heal(name: str | None) -> None:
+    """Undo whatever a drill left behind; do nothing where nothing is left."""
+    target = LabTarget(open_lab(name))
+    done = runner.heal(target)
+    for sentence in done.sentences or (f"no drill left anything behind on lab {target.lab!r}",):
+        OUT.print(sentence, markup=False)
+    if not done.ok:
+        raise LabError(
+            f"lab {target.lab!r} is not healed: what failed above stays written down",
+            hint="mend what it names (`labctl status` shows the machines), then run `labctl heal` again",
+        )
+
+
+COMMANDS = (drill, heal)

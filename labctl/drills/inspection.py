@@ -157,6 +157,11 @@ def _within(address: str, networks: Sequence[IPv4Network]) -> bool:
         return False
 
 
+def unready(found: Inspected) -> tuple[str, ...]:
+    """The nodes that are not as they should be, where no workload is there yet. Pure."""
+    return (f"the API could not be asked: {found.error}",) if found.error else tuple(_nodes(found))
+
+
 def blocking(found: Inspected, workload: Workload) -> tuple[str, ...]:
     """What forbids to begin a drill: a node or the workload under test is not as it should be. Pure."""
     if found.error:

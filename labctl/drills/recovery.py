@@ -15,6 +15,8 @@ from labctl.drills.target import Target, open_target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 
+_CLEANUP_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -42,7 +44,7 @@ def recover(
     healed, said = undo.apply_all(pending.heals, lab, clock, deadline_s=deadline_s)
     if recorder is not None:
         recorder.add(HealEnded(ok=healed, evidence="; ".join(said) or "there was nothing to undo"), durable=True)
-    cleaned, more = undo.apply_all(pending.cleanups, lab, clock, deadline_s=30.0)
+    cleaned, more = undo.apply_all(pending.cleanups, lab, clock, deadline_s=_CLEANUP_S)
     if recorder is not None:
         recorder.close()
         with contextlib.suppress(LabError):  # the history may have ended before there was anything to judge

@@ -21,11 +21,11 @@ from labctl.drills.model import Drill, Options, Report
 from labctl.drills.records import FaultBegan
 from labctl.drills.recovery import Recovery, recover
 from labctl.drills.session import Session
-from labctl.drills.steady import Stopped
+from labctl.drills.steady import Stopped, check_possible, check_reachable
 from labctl.drills.target import Target
 from labctl.drills.ui import Silent, Ui
 from labctl.runtime.clock import Clock, SystemClock
-from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.errors import LabError
 
 _RECOVERY_S = 180.0
 
@@ -39,12 +39,12 @@ def run(
     SIGINT and SIGTERM end the drill early: heal, report, verdict unknown. A second one skips the wait afterwards.
     """
     options, ui, clock = options or Options(), ui or Silent(), clock or SystemClock()
-    if why := drill.impossible_on.get(target.provider):
-        raise UsageError(f"{drill.name} cannot run on {target.provider}: {why}")
+    check_possible(drill, target)
     folder = target.drills_dir
     lock_fd = lock.take(folder, f"{drill.name}, process {os.getpid()}")
     try:
         _leftovers(target, ui, clock)
+        check_reachable(target)
         session = Session(drill, target, options, _new_folder(folder, drill.name, clock.now()), clock)
         dead_man = DeadMan(folder, lock_fd)
         dead_man.arm()
@@ -61,7 +61,7 @@ def heal(target: Target, clock: Clock | None = None) -> Recovery:
     """Undo whatever a drill left behind on this lab; Busy while one is running."""
     lock_fd = lock.take(target.drills_dir, f"heal, process {os.getpid()}")
     try:
-        return _recover(target, clock or SystemClock())
+        return _recover(target, clock or SystemClock(), by="heal")
     finally:
         os.close(lock_fd)
 
@@ -80,8 +80,9 @@ def _conduct(session: Session, drill: Drill, target: Target, options: Options, u
             _mark_refused(session)
         raise
     found = _report(session, drill, target, options)
-    if undo.load(target.drills_dir) is not None:
-        ui.say("something of the drill could not be undone: the next drill on this lab tries again first")
+    if (left := undo.load(target.drills_dir)) is not None:
+        todo = "; ".join(action.text for action in (*left.heals, *left.cleanups))
+        ui.say(f"not undone: {todo}. `labctl heal --name {target.lab}` tries again, and so does the next drill")
     return found
 
 
@@ -112,15 +113,13 @@ def _leftovers(target: Target, ui: Ui, clock: Clock) -> None:
     if not done.ok:
         raise LabError(
             f"what an earlier drill left cannot be undone: {'; '.join(done.sentences)}",
-            hint="bring the lab up (`labctl up`), then try again",
+            hint=f"bring the lab up (`labctl up`), then `labctl heal --name {target.lab}`",
         )
 
 
-def _recover(target: Target, clock: Clock) -> Recovery:
+def _recover(target: Target, clock: Clock, *, by: str = "next runner") -> Recovery:
     deadline_s = _RECOVERY_S * max(1.0, target.slowness)
-    return recover(
-        target.drills_dir, clock, by="next runner", why="the drill was cut off", deadline_s=deadline_s, target=target
-    )
+    return recover(target.drills_dir, clock, by=by, why="the drill was cut off", deadline_s=deadline_s, target=target)
 
 
 def _new_folder(folder: Path, drill: str, now: datetime) -> Path:

@@ -191,7 +191,10 @@ class Session:
         self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said)), durable=True)
         if ok:
             self._pending = undo.replaced(self._pending, heals=())
-            undo.save(self._target.drills_dir, self._pending)
+            try:
+                undo.save(self._target.drills_dir, self._pending)
+            except LabError as error:  # a full disk: what is healed may be healed once more
+                self._say(f"healed, but not struck off the undo on disk: {error}")
 
     def _converge(self) -> None:
         """Until spec equals status again, as far as it did before; what is left then is in the history."""

@@ -12,6 +12,7 @@ from labctl.drills.model import Drill, Facts, Options
 from labctl.drills.records import HealEnded, Inspected, Probed, Scene
 from labctl.drills.target import Target
 from labctl.drills.workload import Workload
+from labctl.kube.errors import Unavailable
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError, UsageError
@@ -26,6 +27,23 @@ class Stopped(LabError):
 
 
 Tick = Callable[[tuple[str, ...]], None]  # shows what is waited for, pauses, raises Stopped when asked to
+
+
+def check_possible(drill: Drill, target: Target) -> None:
+    """UsageError where the drill's fault cannot exist on this provider."""
+    if why := drill.impossible_on.get(target.provider):
+        raise UsageError(f"{drill.name} cannot run on {target.provider}: {why}")
+
+
+def check_reachable(target: Target) -> None:
+    """NotSteady where nobody answers as the lab's API: it is down."""
+    try:
+        target.client.list(NODES)
+    except Unavailable as error:
+        raise NotSteady(
+            f"lab {target.lab!r} is down, or its API cannot be reached: {error}",
+            hint="`labctl status` shows its machines, `labctl up` brings it up again",
+        ) from error
 
 
 def await_workload(target: Target, found: Workload, tick: Tick, clock: Clock, deadline_s: float) -> Inspected:

@@ -37,6 +37,10 @@ class Workload:
         return pod.namespace == self.namespace and self.selector.items() <= pod.labels.items()
 
 
+# What `deploy` makes, before the API server has given it a node port.
+OWN = Workload(namespace=NAMESPACE, deployment="web", service="web", node_port=0, replicas=3, selector=_SELECTOR)
+
+
 def find(api: Api) -> Workload | None:
     """The first Deployment labelled `labctl.dev/drill-target` with a NodePort Service of the same label; else None."""
     services = [msgspec.json.decode(raw) for raw in api.list(SERVICES, label_selector=LABEL).items]
@@ -53,7 +57,7 @@ def own_cleanups() -> tuple[DeleteObject, ...]:
     return (DeleteObject(plural="namespaces", group="", namespace="", name=NAMESPACE),)
 
 
-def deploy(api: Api, *, replicas: int = 3) -> Workload:
+def deploy(api: Api, *, replicas: int = OWN.replicas) -> Workload:
     """Make our own workload (a small web server, the image that every lab has); LabError where that fails."""
     for resource, body, namespace in (
         (NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, ""),

@@ -14,6 +14,11 @@ from labctl.runtime.errors import DeadlineExceeded
 T = TypeVar("T")
 
 
+def seeded(seed: int) -> random.Random:
+    """A source of choices that can be made again: the same seed, the same choices."""
+    return random.Random(seed)  # noqa: S311 - decides an order, guards nothing
+
+
 class Stop:
     """A request to end, shared by a process's threads; set by SIGTERM and SIGINT once installed."""
 

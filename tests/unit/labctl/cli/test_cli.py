@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from labctl import cli
 from labctl.config import LabConfig
+from labctl.drills import lock, undo
+from labctl.drills.target import Reopen
 from labctl.vm.layout import lay_out
 from labctl.vm.state import LabState
 
@@ -122,3 +125,56 @@ def test_an_image_that_is_neither_file_nor_known_is_misuse(
 @pytest.mark.parametrize("args", [("--help",), ("up", "--help"), ("drill", "run", "--help"), ("version",)])
 def test_help_and_version_end_well(type_in: Type, args: tuple[str, ...]) -> None:
     assert type_in(*args) == 0
+
+
+def test_heal_of_a_lab_that_no_drill_touched_says_so(
+    type_in: Type, lab: LabState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in("heal") == 0
+    assert "no drill left anything behind on lab 'one'" in capsys.readouterr().out
+
+
+def test_heal_tells_what_it_cannot_undo_and_keeps_it_written_down(
+    type_in: Type, lab: LabState, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.drills.runner._RECOVERY_S", 0.0)
+    folder = lab.dir / "drills"
+    folder.mkdir()
+    left = undo.Pending(
+        drill="worker-power-loss",
+        run_dir=str(folder / "gone"),
+        runner_pid=1,
+        reopen=Reopen(factory="nowhere:nothing"),
+        heal_by_s=0.0,
+        cleanups=(undo.DeleteObject(plural="configmaps", group="", namespace="default", name="writes"),),
+    )
+    undo.save(folder, left)
+    monkeypatch.setattr("labctl.drills.recovery._CLEANUP_S", 0.0)
+    assert type_in("heal") == 1  # the lab has no API
+    told = capsys.readouterr()
+    assert "delete configmaps/writes in default: failed" in told.out
+    assert "is not healed" in told.err
+    assert undo.load(folder) == left
+
+
+def test_heal_waits_for_nobody_while_a_drill_runs(
+    type_in: Type, lab: LabState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab.dir / "drills").mkdir()
+    held = lock.take(lab.dir / "drills", "worker-power-loss, process 1")
+    assert type_in("heal") == 1
+    assert "already running on this lab: worker-power-loss" in capsys.readouterr().err
+    os.close(held)
+
+
+def test_a_suite_of_unknown_or_contradictory_drills_is_misuse(type_in: Type, lab: LabState) -> None:
+    assert type_in("drill", "suite", "--names", "worker-power-loss,nonsense") == 2
+    assert type_in("drill", "suite", "--names", "worker-power-loss", "--all") == 2
+    assert type_in("drill", "suite", "--names", ",") == 2
+
+
+def test_a_dry_run_of_a_half_made_lab_says_what_is_missing(
+    type_in: Type, lab: LabState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in("drill", "run", "worker-power-loss", "--dry-run") == 1
+    assert "labctl up" in capsys.readouterr().err
