@@ -44,6 +44,8 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "service_cidr": topology.service_cidr,
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
+        # One: threads that look for work cost an emulated processor a third more. 0: as many as there are processors.
+        "etcd_threads": 1 if topology.provider == "vagrant" else 0,
     }
     hosts = {machine.name: _host(site, machine, archives[machine.role]) for machine in topology.machines}
     return {"all": {"vars": variables, "hosts": hosts}}

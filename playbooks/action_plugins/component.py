@@ -1,9 +1,10 @@
-"""Ansible action `component`: everything one process of a node needs, in one round trip.
+"""Ansible action `component`: what one process of a node needs, described by its role; put in place by the last task.
 
-A module would first unpack and import Ansible's own library on the node. This sends playbooks/on_node/component.py,
-which needs the standard library alone, to the node's Python over the open SSH connection. Measured on an emulated
-machine, seconds of its processor: a task 0.65; as a module through mitogen 1 to 2, and 4 to begin with; as a plain
-module 5 to 7.
+Roles only describe (and each description is checked at once); the play's last task, `component: {start: true}`, has all
+of them put in place and started in one round trip. A module would first unpack and import Ansible's own library on the
+node. This sends playbooks/on_node/component.py, which needs the standard library alone, to the node's Python over the
+open SSH connection. Measured on an emulated machine, seconds of its processor: a round trip 0.65 (and there used to be
+seven for a master); as a module through mitogen 1 to 2, and 4 to begin with; as a plain module 5 to 7.
 
     - name: Run kube-scheduler
       component:
@@ -12,7 +13,7 @@ module 5 to 7.
         units: [labctl-scheduler.service]
 
 Check mode and diff work; `secret` keeps a file out of the diff, `restart` names units of others that read a file.
-Units are enabled and noted; a last task with `start: true` starts them all, without waiting.
+Units are enabled, then started all at once, without waiting.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ OPTIONS = {
 }
 
 
+DESCRIBED = "labctl_components"  # the fact of a host that collects what its roles describe
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Sends the program and what is asked; sends archives only where the node says it needs them."""
+    """Notes what a role describes; at the `start`, sends the program and everything noted.
+
+    Archives are sent only where the node says it needs them.
+    """
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -69,22 +76,32 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Entry point of the action."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, asked = self.validate_argument_spec(argument_spec=OPTIONS)
-        asked["check"] = bool(self._task.check_mode)
-        python = (task_vars or {}).get("ansible_python_interpreter", "/usr/bin/python3")
-        answer = self._ask(python, asked)
-        if answer.get("wanted"):
-            for archive in asked["archives"]:
-                if archive["dest"] in answer["wanted"]:
-                    archive["data"] = base64.b64encode(Path(archive["src"]).read_bytes()).decode()
-            earlier = answer["changes"]
-            answer = self._ask(python, asked)
-            answer["changes"] = [*earlier, *answer["changes"]]
-            answer["changed"] = bool(answer["changes"])
-        result.update(answer)
+        known = task_vars or {}
+        described = list((known.get("ansible_facts") or {}).get(DESCRIBED) or ())
+        if not asked.pop("start"):
+            name = self._task._role.get_name() if self._task._role else self._task.name
+            result["ansible_facts"] = {DESCRIBED: [*described, {"name": name, **asked}]}
+            result["described"] = name
+            return result
+        python = known.get("ansible_python_interpreter", "/usr/bin/python3")
+        result.update(self._put_in_place(python, described))
         return result
 
-    def _ask(self, python: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def _put_in_place(self, python: str, described: list[dict[str, Any]]) -> dict[str, Any]:
+        answer = self._ask(python, described)
+        earlier = answer["components"]
+        if answer.get("wanted"):
+            sent = [{**one, "archives": [_packed(archive, answer["wanted"]) for archive in one["archives"]]}
+                    for one in described]  # fmt: skip
+            answer = self._ask(python, sent)
+            for before, after in zip(earlier, answer["components"], strict=False):
+                after["changes"] = [*before["changes"], *after["changes"]]
+        answer["changed"] = any(one["changes"] for one in answer["components"])
+        return answer
+
+    def _ask(self, python: str, components: list[dict[str, Any]]) -> dict[str, Any]:
         program = PROGRAM.read_text(encoding="utf-8")
+        asked = {"check": bool(self._task.check_mode), "components": components}
         stream = f"{len(program)}\n{program}{json.dumps(asked)}"
         command = f'{python} -ISE -c "{LOADER}"'
         done = self._low_level_execute_command(command, in_data=stream.encode(), sudoable=True)
@@ -94,3 +111,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             told = (done["stderr"].strip() or done["stdout"].strip() or "no output").splitlines()[-1]
             raise AnsibleActionFail(f"{python} exited with {done['rc']}: {told}") from error
         return answer
+
+
+def _packed(archive: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    """With its content, where the node wants it."""
+    if archive["dest"] not in wanted:
+        return archive
+    return {**archive, "data": base64.b64encode(Path(archive["src"]).read_bytes()).decode()}

@@ -37,9 +37,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._tell("start", host=host.get_name(), role=role, task=task.name)
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """It went well."""
+        """It went well. A component that was only described is no news; when all are in place, each is told."""
         outcome = _outcome(result)
-        self._result("ok", result, changed=bool(outcome.get("changed")), changes=outcome.get("changes") or [])
+        if "described" in outcome:
+            return
+        host = (result.host if hasattr(result, "host") else result._host).get_name()
+        for one in outcome.get("components") or ():
+            changes = one["changes"]
+            self._tell("ok", host=host, role=one["name"], task="in place", changed=bool(changes), changes=changes)
+        if "components" not in outcome:
+            self._result("ok", result, changed=bool(outcome.get("changed")), changes=[])
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """It was not for this host."""

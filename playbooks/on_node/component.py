@@ -1,24 +1,19 @@
-"""Puts one component of a node in place: packages, users, folders, files, units. Runs on the node.
+"""Puts the components of a node in place: packages, users, folders, files, units. Runs on the node.
 
 playbooks/action_plugins/component.py sends this program and a JSON document to the node's Python, both on standard
 input, and reads the answer, a JSON document too. Only the standard library, and little of it: an emulated machine
 imports slowly.
 
-Units are not started one by one but noted in PENDING; the play's last task (`start`) starts them all at once, so that
+Units are not started one by one but noted in PENDING, and started all at once when every component is in place, so that
 systemd reads its files once and no service competes for the machine while the next one is still being written.
 """
 
-import base64
 import grp
-import io
 import json
 import os
 import pwd
-import shutil
 import stat
-import subprocess
 import sys
-import zipfile
 
 UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
@@ -30,7 +25,7 @@ class Failure(Exception):
 
 
 class Component:
-    """Compares what is asked for with the node, acts on the differences and remembers them."""
+    """Compares what one is asked to be with the node, acts on the differences and remembers them."""
 
     def __init__(self, check, run):
         self.check, self.run = check, run
@@ -53,12 +48,6 @@ class Component:
         self._note(asked["units"])
         if self.readers:
             self._command(["systemctl", "restart", *sorted(set(self.readers))])
-        if asked["start"]:
-            self._start()
-
-    def answer(self):
-        """What the caller gets to see."""
-        return {"changed": bool(self.changes), "changes": self.changes, "diff": self.diff, "wanted": self.wanted}
 
     def _packages(self, names):
         missing = [name for name in names if not self._installed(name)]
@@ -97,16 +86,15 @@ class Component:
             return
         fresh, old = dest + ".new", dest + ".old"
         for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        with zipfile.ZipFile(io.BytesIO(base64.b64decode(asked["data"]))) as archive:
-            archive.extractall(fresh)
+            _remove(leftover)
+        _unpack(asked["data"], fresh)
         _write(os.path.join(fresh, ".version"), asked["version"])
         if not os.path.exists("/run/systemd/container"):  # whose disk, its host's, does not lose its power
             self._command(["sync", "-f", fresh])
         if os.path.exists(dest):
             os.rename(dest, old)
         os.rename(fresh, dest)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
 
     def _file(self, asked):
         path, content = asked["path"], asked["content"]
@@ -153,7 +141,7 @@ class Component:
             ours = os.path.join(UNITS, name)
             os.symlink(ours if os.path.exists(ours) else "/usr/lib/systemd/system/" + name, link)
 
-    def _start(self):
+    def start(self):
         """Restart what changed, start what is down, wait for neither."""
         pending = json.loads(_read(PENDING) or "{}")
         restart = sorted(name for name, changed in pending.items() if changed)
@@ -215,8 +203,30 @@ def _write(path, content, mode=0o644, uid=-1, gid=-1):
     os.replace(temporary, path)
 
 
+def _unpack(data, folder):
+    # Imported here: most runs unpack nothing, and these take longer to import than the whole rest.
+    import base64  # noqa: PLC0415
+    import io  # noqa: PLC0415
+    import zipfile  # noqa: PLC0415
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(data))) as archive:
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise Failure(f"{folder}: {error}") from error
+
+
+def _remove(folder):
+    if os.path.lexists(folder):
+        import shutil  # noqa: PLC0415
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run(argv):
     """Run a program; its exit code and all it printed."""
+    import subprocess  # noqa: PLC0415
+
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False
@@ -224,15 +234,36 @@ def run(argv):
     return done.returncode, done.stdout.decode(errors="replace")
 
 
+def put_in_place(asked, run):
+    """Every component in turn, then the start of what changed; what was done, by component.
+
+    Ends early where an archive is wanted (the caller sends it and asks for everything again: what is done already stays
+    as it is) and where something fails.
+    """
+    done, at = [], ""
+    answer = {"components": done, "wanted": [], "diff": []}
+    try:
+        for wish in asked["components"]:
+            at = wish["name"]
+            component = Component(asked["check"], run)
+            done.append({"name": at, "changes": component.changes})
+            component.apply(wish)
+            answer["diff"] += component.diff
+            answer["wanted"] = component.wanted
+            if component.wanted:
+                return answer
+        at = "units"
+        component = Component(asked["check"], run)
+        done.append({"name": at, "changes": component.changes})
+        component.start()
+    except (Failure, OSError, KeyError, ValueError) as error:
+        answer.update({"failed": True, "msg": f"{at}: {str(error) or type(error).__name__}"})
+    return answer
+
+
 def main():
     """Read what is asked from standard input, answer on standard output."""
-    asked = json.load(sys.stdin)
-    component = Component(asked["check"], run)
-    try:
-        component.apply(asked)
-        print(json.dumps(component.answer()))
-    except (Failure, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        print(json.dumps({**component.answer(), "failed": True, "msg": str(error) or type(error).__name__}))
+    print(json.dumps(put_in_place(json.load(sys.stdin), run)))
 
 
 if __name__ == "__main__":

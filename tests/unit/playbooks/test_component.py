@@ -27,7 +27,6 @@ NOTHING: dict[str, Any] = {
     "archives": [],
     "files": [],
     "units": [],
-    "start": False,
 }
 
 
@@ -44,11 +43,25 @@ class Node:
         return next((v for k, v in self.answers.items() if " ".join(argv).startswith(k)), (0, ""))
 
     def apply(self, *, check: bool = False, **asked: Any) -> Any:
-        """The answer; `commands` are those of this call."""
+        """One component's changes, diff and wishes; `commands` are those of this call."""
         self.commands = []
         component = self.program.Component(check, self.run)
         component.apply({**NOTHING, **asked})
-        return component.answer()
+        return vars(component)
+
+    def start(self) -> list[str]:
+        """What the start changed."""
+        self.commands = []
+        component = self.program.Component(False, self.run)
+        component.start()
+        changes: list[str] = component.changes
+        return changes
+
+    def put_in_place(self, *components: dict[str, Any]) -> Any:
+        """The program's whole answer, units started."""
+        self.commands = []
+        asked = [{**NOTHING, "name": f"role{number}", **one} for number, one in enumerate(components)]
+        return self.program.put_in_place({"check": False, "components": asked}, self.run)
 
 
 @pytest.fixture
@@ -88,7 +101,7 @@ def test_a_new_file_is_written_with_its_mode_and_its_unit_enabled_but_not_starte
 def test_the_start_restarts_all_that_changed_after_one_reload(node: Node, tmp_path: Path) -> None:
     node.apply(files=[file(tmp_path / "a", "x")], units=["a.service"])
     node.apply(files=[file(tmp_path / "b", "x")], units=["b.service"])
-    assert node.apply(start=True)["changed"]
+    assert node.start()
     assert node.commands == ["systemctl daemon-reload", "systemctl restart --no-block a.service b.service"]
 
 
@@ -99,19 +112,19 @@ def test_applied_twice_nothing_changes_and_only_the_units_states_are_asked(node:
         "units": ["a.service", "b.service"],
     }
     node.apply(**asked)
-    node.apply(start=True)
+    node.start()
     assert node.apply(**asked)["changes"] == []
     node.answers = {"systemctl is-active": (0, "active\nactivating\n")}
-    assert not node.apply(start=True)["changed"]
+    assert not node.start()
     assert node.commands == ["systemctl is-active a.service b.service"]
 
 
 def test_a_unit_that_is_down_is_started_though_nothing_changed(node: Node) -> None:
     node.apply(units=["a.service", "b.service"])
-    node.apply(start=True)
+    node.start()
     node.apply(units=["a.service", "b.service"])
     node.answers = {"systemctl is-active": (3, "active\nfailed\n")}
-    assert node.apply(start=True)["changes"] == ["start b.service"]
+    assert node.start() == ["start b.service"]
     assert node.commands[-1] == "systemctl start --no-block b.service"
 
 
@@ -119,7 +132,7 @@ def test_a_run_that_was_cut_short_is_made_up_for(node: Node, tmp_path: Path) -> 
     asked: dict[str, Any] = {"files": [file(tmp_path / "a", "new")], "units": ["a.service"]}
     node.apply(**asked)  # and the start never came
     node.apply(**asked)
-    node.apply(start=True)
+    node.start()
     assert "systemctl restart --no-block a.service" in node.commands
 
 
@@ -184,11 +197,56 @@ def test_packages_are_installed_only_where_missing(node: Node, monkeypatch: pyte
     assert node.commands == ["apt-get -q update", "apt-get -qy --no-install-recommends install gone"]
 
 
+def test_components_are_put_in_place_in_order_and_then_started_together(node: Node, tmp_path: Path) -> None:
+    answer = node.put_in_place(
+        {"files": [file(tmp_path / "a", "x")], "units": ["a.service"]},
+        {"files": [file(tmp_path / "b", "x")], "units": ["b.service"]},
+    )
+    assert [(one["name"], len(one["changes"])) for one in answer["components"]] == [
+        ("role0", 2),
+        ("role1", 2),
+        ("units", 1),
+    ]
+    assert node.commands == ["systemctl daemon-reload", "systemctl restart --no-block a.service b.service"]
+
+
+def test_nothing_behind_a_wanted_archive_is_touched_until_it_is_sent(node: Node, tmp_path: Path) -> None:
+    app = {"dest": str(tmp_path / "app"), "version": "one"}
+    behind = {"files": [file(tmp_path / "b", "x")], "units": ["b.service"]}
+    asking = node.put_in_place({"archives": [app]}, behind)
+    assert asking["wanted"] == [str(tmp_path / "app")]
+    assert not (tmp_path / "b").exists()
+    assert node.commands == []
+    sent = node.put_in_place({"archives": [{**app, "data": zipped("pkg/__init__.py")}]}, behind)
+    assert sent["wanted"] == []
+    assert (tmp_path / "b").read_text() == "x"
+
+
+def test_a_component_that_fails_is_named_and_nothing_behind_it_starts(node: Node, tmp_path: Path) -> None:
+    node.answers = {"systemctl restart": (5, "Unit z.service not found.\n")}
+    answer = node.put_in_place(
+        {"files": [file(tmp_path / "a", "x", restart="z.service")]}, {"files": [file(tmp_path / "b", "x")]}
+    )
+    assert answer["failed"] is True
+    assert answer["msg"].startswith("role0: systemctl restart z.service exited with 5")
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_archive_that_arrives_broken_fails_and_leaves_what_was_there(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/kept").touch()
+    broken = {"dest": str(tmp_path / "app"), "version": "two", "data": base64.b64encode(b"no zip").decode()}
+    assert "not a zip file" in node.put_in_place({"archives": [broken]})["msg"]
+    assert (tmp_path / "app/kept").exists()
+
+
 def test_as_a_program_it_answers_with_json_and_says_what_failed(tmp_path: Path) -> None:
-    asked = {**NOTHING, "check": False, "files": [file(tmp_path / "a", "x", owner="no-such-user")]}
+    wish = {**NOTHING, "name": "kubelet", "files": [file(tmp_path / "a", "x", owner="no-such-user")]}
+    asked = {"check": False, "components": [wish]}
     done = subprocess.run(
         [sys.executable, "-ISE", PROGRAM], input=json.dumps(asked), capture_output=True, text=True, check=True
     )
     answer = json.loads(done.stdout)
     assert answer["failed"] is True
+    assert answer["msg"].startswith("kubelet: ")
     assert "no-such-user" in answer["msg"]
