@@ -149,8 +149,15 @@ def _with_qos(document: Document) -> Document:
     return status if "qosClass" in status else {**status, "qosClass": qos_class(document.get("spec") or {})}
 
 
+_GATED = "Scheduling is blocked due to non-empty scheduling gates"
+
+
 def _pod_created(document: Document) -> None:
     document["status"] = {"phase": "Pending", "qosClass": qos_class(document["spec"])}
+    if document["spec"].get("schedulingGates"):
+        entry = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": _GATED}
+        born = document["metadata"].get("creationTimestamp")
+        document["status"]["conditions"] = [{**entry, "lastProbeTime": None, "lastTransitionTime": born}]
 
 
 def _namespace_created(document: Document) -> None:

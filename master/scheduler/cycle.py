@@ -10,74 +10,109 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from master.scheduler.protocol import Cluster, Plugin
-from master.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
+from master.scheduler.cluster import Cluster, Verdict
+from master.scheduler.protocol import Plugin
+from master.scheduler.search import Found, Profile, beside_nominated, judge, refused_by, search
+from master.scheduler.snapshot import PodInfo, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Bind the pod to the node."""
+    """Bind the pod to the node. `examined` nodes were looked at; the next search begins after them."""
 
     pod: PodInfo
     node: str
+    examined: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unschedulable:
-    """No node fits; `message` says why in upstream's words."""
+    """No node fits; `message` says why in upstream's words, `refused_by` names the plugins that objected."""
 
     pod: PodInfo
     message: str
+    refused_by: frozenset[str] = frozenset()
+    examined: int = 0
 
 
 Decision = Placed | Unschedulable
 
 
-def decide(snapshot: Snapshot, plugins: Sequence[Plugin]) -> tuple[Decision, ...]:
-    """One decision for every pending pod, in order; each sees those before it already placed."""
-    cluster = Cluster(snapshot)
+def decide(snapshot: Snapshot, plugins: Sequence[Plugin], cluster: Cluster | None = None) -> tuple[Decision, ...]:
+    """One decision for every pending pod, in order; each sees those before it already placed.
+
+    `cluster`, kept from an earlier cycle, saves work and changes no decision.
+    """
+    profile = Profile.of(plugins)
+    cluster = Cluster(snapshot) if cluster is None else cluster.move(snapshot)
     decisions: list[Decision] = []
     for info in snapshot.pending:
-        decision = place(info, cluster, plugins)
+        decision = place(info, cluster, profile)
         if isinstance(decision, Placed):
-            cluster.place(info, decision.node)
+            cluster.place(info, decision.node, profile.preparing)
+        cluster.start += decision.examined
         decisions.append(decision)
     return tuple(decisions)
 
 
-def place(info: PodInfo, cluster: Cluster, plugins: Sequence[Plugin]) -> Decision:
+def place(info: PodInfo, cluster: Cluster, profile: Profile) -> Decision:
     """The best node for one pod, or why there is none."""
     if not cluster.nodes:
         return Unschedulable(info, "no nodes available to schedule pods")
-    prepared = [(plugin, plugin.prepare(info, cluster)) for plugin in plugins]
-    fitting: list[NodeInfo] = []
-    reasons: Counter[str] = Counter()
-    for node in cluster.nodes.values():
-        why = next(
-            (why for plugin, ready in prepared if plugin.filter and (why := plugin.filter(info, node, ready))), ""
-        )
-        if why:
-            reasons.update(why.split("\n"))  # a plugin may give several, one a line
-        else:
-            fitting.append(node)
-    if not fitting:
-        return Unschedulable(info, no_fit(len(cluster.nodes), reasons))
-    totals = dict.fromkeys((node.name for node in fitting), 0.0)
-    if len(fitting) > 1:
-        for plugin, ready in prepared:
-            if plugin.score is not None:
-                scores = plugin.normalize({node.name: plugin.score(info, node, ready) for node in fitting})
-                for name, score in scores.items():
-                    totals[name] += plugin.weight * score
-    return Placed(info, max(fitting, key=lambda node: (totals[node.name], -len(node.pods), _tie(info, node))).name)
+    if _nominated_fits(info, cluster, profile):
+        return Placed(info, info.pod.status.nominated_node_name)
+    found = search(info, cluster, profile)
+    if found.fitting:
+        return Placed(info, _best(info, found.fitting, cluster, profile), found.examined)
+    by = frozenset(plugin for _, plugin in found.refused.values()) | frozenset(found.narrowed_by)
+    return Unschedulable(info, no_fit(len(cluster.nodes), found), by, found.examined)
 
 
-def no_fit(nodes: int, reasons: Counter[str]) -> str:
+def no_fit(nodes: int, found: Found) -> str:
     """Upstream's FitError: `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`"""
+    if found.conflict:
+        return f"0/{nodes} nodes are available: pod affinity terms conflict."
+    reasons = Counter(reason for refusal, _ in found.refused.values() for reason in refusal.reasons)
+    if elsewhere := nodes - len(found.refused):
+        reasons[f"node(s) didn't satisfy plugin(s) [{' '.join(found.narrowed_by)}]"] += elsewhere
+    return counted(nodes, reasons)
+
+
+def counted(nodes: int, reasons: Counter[str]) -> str:
+    """`0/3 nodes are available: 1 this, 2 that.`"""
     texts = sorted(f"{count} {reason}" for reason, count in reasons.items())
     return f"0/{nodes} nodes are available: {', '.join(texts)}."
 
 
-def _tie(info: PodInfo, node: NodeInfo) -> int:
+def _nominated_fits(info: PodInfo, cluster: Cluster, profile: Profile) -> bool:
+    """Whether the node whose room was made for the pod can take it now: then no other is looked at."""
+    node = cluster.nodes.get(info.pod.status.nominated_node_name)
+    if node is None:
+        return False
+    ready = cluster.ready(info, profile.preparing)
+    refused = judge(info, node, profile).refusal or refused_by(info, node, profile.wide, ready)
+    return not refused and not beside_nominated(info, node, cluster, profile, ready)
+
+
+def _best(info: PodInfo, fitting: Sequence[Verdict], cluster: Cluster, profile: Profile) -> str:
+    if len(fitting) == 1:
+        return fitting[0].node.name
+    totals = [verdict.ratings[0] for verdict in fitting]
+    for at, plugin in enumerate(profile.relative, start=1):
+        ratings = [verdict.ratings[at] for verdict in fitting]
+        if plugin.normalize is not None and plugin.applies(info) and len(set(ratings)) > 1:
+            scores = plugin.normalize(ratings)
+            totals = [total + plugin.weight * score for total, score in zip(totals, scores, strict=True)]
+    ready, nodes = cluster.ready(info, profile.preparing), [verdict.node for verdict in fitting]
+    for plugin in profile.scoring:
+        found = plugin.score(info, nodes, ready[plugin.name]) if plugin.score is not None else None
+        if found is not None:
+            totals = [total + plugin.weight * score for total, score in zip(totals, found, strict=True)]
+    highest = max(totals)
+    best = [node for node, total in zip(nodes, totals, strict=True) if total == highest]
+    return max(best, key=lambda node: (-len(node.pods), _tie(info, node.name))).name
+
+
+def _tie(info: PodInfo, node: str) -> int:
     """Among equals, no node is always the first: as good as upstream's coin, and the same every time."""
-    return zlib.crc32(f"{info.meta.uid} {node.name}".encode())
+    return zlib.crc32(f"{info.meta.uid} {node}".encode())

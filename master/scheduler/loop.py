@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from labctl.kube.client import Client
 from labctl.kube.events import Recorder
 from labctl.kube.informer import Informer
-from labctl.kube.resources import NODES, PODS, SERVICES
+from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
 from labctl.runtime.discovery import discover
 from labctl.runtime.loop import Backoff, Stop, Wake
 from master.scheduler import plugins as catalog
+from master.scheduler.around import Around
 from master.scheduler.binder import Binder
+from master.scheduler.cluster import Cluster
 from master.scheduler.cycle import Placed, decide
 from master.scheduler.protocol import Plugin
 from master.scheduler.snapshot import PodInfo
 from master.scheduler.state import State
-from master.scheduler.views import Node, Pod, Service
+from master.scheduler.views import Node, Pod
 
 _log = logging.getLogger(__name__)
 
@@ -44,25 +47,28 @@ class Scheduler:
         self.wake = Wake()
         self._pods = Informer(client, PODS, Pod, on_change=self.wake.ring, clock=clock)
         self._nodes = Informer(client, NODES, Node, on_change=self.wake.ring, clock=clock)
-        self._services = Informer(client, SERVICES, Service, clock=clock)
+        self._around = Around(client, clock, self.wake.ring)
         self._pod_changes, self._node_changes = self._pods.changes(), self._nodes.changes()
         self._binder = Binder(client, recorder, clock, self._failed)
         self._state = State()
+        self._cluster: Cluster | None = None  # kept between cycles
         self._lock = threading.Lock()
         self._failures: list[tuple[float, PodInfo]] = []  # when to forget, and what
         self._backoffs: dict[str, Backoff] = {}  # by pod uid
 
     def start(self, stop: Stop) -> Scheduler:
         """Follow the API and schedule in threads of its own until `stop`."""
-        for informer in (self._pods, self._nodes, self._services):
+        for informer in (self._pods, self._nodes):
             informer.start(stop)
+        self._around.start(stop)
         self._binder.start(stop)
         threading.Thread(target=self.run, args=(stop,), name="scheduler", daemon=True).start()
         return self
 
     def run(self, stop: Stop) -> None:
         """Cycle after cycle until `stop`."""
-        for informer in (self._pods, self._nodes, self._services):
+        every: tuple[Informer[Any], ...] = (self._pods, self._nodes, *self._around.informers)
+        for informer in every:
             while not informer.wait_synced(stop):
                 if stop.is_set():
                     return
@@ -85,8 +91,10 @@ class Scheduler:
         next_s = self._take_failures(now_s)
         self._state.take_nodes(self._node_changes.take(), self._nodes.snapshot())
         self._state.take_pods(self._pod_changes.take(), self._pods.snapshot())
-        snapshot = self._state.snapshot(now_s, tuple(self._services.snapshot().values()))
-        for decision in decide(snapshot, self._plugins):
+        snapshot = self._around.complete(self._state.snapshot(now_s))
+        if self._cluster is None:
+            self._cluster = Cluster(snapshot)
+        for decision in decide(snapshot, self._plugins, self._cluster):
             if isinstance(decision, Placed):
                 self._state.assume(decision.pod, decision.node)
             else:

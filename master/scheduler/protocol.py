@@ -1,70 +1,70 @@
-"""What a scheduler plugin is: any of a preparation, a filter and a score, all pure."""
+"""What a scheduler plugin is: any of a preparation, a filter and a score, all pure.
+
+A plugin without `prepare` judges a node by itself: its verdict depends on the pod's spec and on the node alone, and the
+cycle asks for it again only when the node has changed. One with `prepare` looks at the whole cluster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labctl.kube.selectors import Selector, matches
-from master.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
+from master.scheduler.snapshot import NodeInfo, PodInfo
+
+if TYPE_CHECKING:
+    from master.scheduler.cluster import Cluster
 
 MOST = 100.0  # the best score a plugin may give
 
-Scores = Mapping[str, float]  # by node name
+Ratings = Sequence[float]
 
 
-class Cluster:
-    """The nodes as they stand while a cycle goes on: pods placed earlier in the cycle are on them."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a pod cannot run on a node, in upstream's words. `final`: it would not help if pods left the node."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.nodes: dict[str, NodeInfo] = dict(snapshot.nodes)
-        self.services = snapshot.services
-        self._counts: dict[tuple[str, Selector], dict[str, int]] = {}
+    reasons: tuple[str, ...]
+    final: bool = False
 
-    def place(self, info: PodInfo, node: str) -> None:
-        """Count `info` as running on `node` from now on."""
-        self.nodes[node] = self.nodes[node].with_pod(info)
-        for (namespace, selector), counts in self._counts.items():
-            if info.meta.namespace == namespace and matches(selector, info.meta.labels):
-                counts[node] = counts.get(node, 0) + 1
 
-    def count(self, namespace: str, selector: Selector) -> Mapping[str, int]:
-        """How many matching pods that are not on their way out each node has; nodes with none are left out."""
-        key = (namespace, selector)
-        if key not in self._counts:
-            counts: dict[str, int] = {}
-            for name, node in self.nodes.items():
-                number = sum(
-                    info.meta.namespace == namespace and not info.meta.deleting and matches(selector, info.meta.labels)
-                    for info in node.pods
-                )
-                if number:
-                    counts[name] = number
-            self._counts[key] = counts
-        return self._counts[key]
+def unchanged(_info: PodInfo, ready: Any, _other: PodInfo, _node: NodeInfo, _count: int) -> Any:
+    """Of a plugin to which other pods are all the same."""
+    return ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """`prepare` runs once a pod, its result goes to the others. `filter` says why not, "" for yes.
+    """A part of the decision; every function gets the pod to place first.
 
-    `score` rates a node that passed; `normalize` turns the ratings of all of them into 0 to 100.
+    - `only`: names of the only nodes that can do, or None for all.
+    - `prepare`: what `filter`, `score` and `adjust` need to know of the cluster; once a pod.
+    - `adjust`: that knowledge after another pod came to a node (+1) or left it (-1); the old one is left as it is.
+    - `filter`: why the pod cannot run on a node; None where it can. It gets what was prepared.
+    - `idle`: by what was prepared, whether `filter` would object to no node at all.
+    - `rate`: a rating of one node by itself, and `normalize` turns those of all nodes into 0 to 100.
+    - `score`: for plugins that prepare, 0 to 100 for all nodes at once; None where it makes no difference.
+    - `applies`: whether nodes are rated at all.
     """
 
     name: str
     order: int = 100  # filters run in this order, and the first to object is the reason given
     weight: int = 0
-    prepare: Callable[[PodInfo, Cluster], Any] = lambda _pod, _cluster: None
-    filter: Callable[[PodInfo, NodeInfo, Any], str] | None = None
-    score: Callable[[PodInfo, NodeInfo, Any], float] | None = None
-    normalize: Callable[[Scores], Scores] = lambda scores: scores
+    only: Callable[[PodInfo], frozenset[str] | None] | None = None
+    prepare: Callable[[PodInfo, Cluster], Any] | None = None
+    adjust: Callable[[PodInfo, Any, PodInfo, NodeInfo, int], Any] = unchanged
+    filter: Callable[[PodInfo, NodeInfo, Any], Refusal | None] | None = None
+    idle: Callable[[PodInfo, Any], bool] = lambda _info, _ready: False
+    rate: Callable[[PodInfo, NodeInfo], float] | None = None
+    normalize: Callable[[Ratings], Ratings] | None = None
+    score: Callable[[PodInfo, Sequence[NodeInfo], Any], Ratings | None] | None = None
+    applies: Callable[[PodInfo], bool] = lambda _info: True
 
 
-def scaled(scores: Scores, *, reverse: bool = False) -> Scores:
+def scaled(ratings: Ratings, *, reverse: bool = False) -> Ratings:
     """Stretch to 0..100 by the highest; `reverse` where less is better. Upstream's DefaultNormalizeScore."""
-    highest = max(scores.values(), default=0.0)
+    highest = max(ratings, default=0.0)
     if highest <= 0:
-        return dict.fromkeys(scores, MOST if reverse else 0.0)
-    stretched = {name: float(int(MOST * value / highest)) for name, value in scores.items()}
-    return {name: MOST - value for name, value in stretched.items()} if reverse else stretched
+        return [MOST if reverse else 0.0] * len(ratings)
+    stretched = [float(int(MOST * value / highest)) for value in ratings]
+    return [MOST - value for value in stretched] if reverse else stretched

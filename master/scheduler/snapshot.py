@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+import msgspec
+
 from labctl.kube import quantity
 from labctl.kube.meta import ObjectMeta
-from labctl.kube.selectors import Requirement, Selector
-from master.scheduler.views import Container, LabelSelector, Node, Pod, Quantities, Service
+from labctl.kube.selectors import Selector
+from master.scheduler.terms import NONE, Terms, terms_of
+from master.scheduler.views import Budget, Container, Node, Pod, PodSpec, Quantities, Service, SpreadConstraint
 
 CPU, MEMORY, STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "pods"
 # A container without requests counts as this much when nodes are compared, as upstream's GetNonzeroRequests.
@@ -61,27 +64,57 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """A pod and what follows from its spec. `requests` is what it needs, `weight` what it counts in comparisons."""
+    """A pod and what follows from it. `requests` is what it needs, `weight` what it counts in comparisons.
+
+    Pods with the same `shape` are alike to plugins that judge a node by itself, those with the same `kin` to all.
+    """
 
     pod: Pod
     requests: Amounts
     weight: Amounts
     ports: tuple[HostPort, ...]
+    terms: Terms
+    shape: bytes
+    kin: bytes
 
     @property
     def meta(self) -> ObjectMeta:
         """Its metadata."""
         return self.pod.metadata
 
+    @property
+    def priority(self) -> int:
+        """Higher goes first."""
+        return self.pod.spec.priority
+
+    def same_spec(self, pod: Pod) -> bool:
+        """Whether `pod`, a later state of the same pod, asks for the same."""
+        return self.pod.spec == pod.spec and self.pod.metadata.labels == pod.metadata.labels
+
 
 def pod_info(pod: Pod) -> PodInfo:
-    """Work out a pod's requests and ports."""
-    return PodInfo(pod, requests_of(pod), requests_of(pod, floor=_FLOOR), _ports(pod))
+    """Work out what follows from a pod."""
+    shape = _encode(pod.spec)
+    bare = msgspec.structs.replace(pod.spec, node_name="") if pod.spec.node_name else None
+    requests, weight, ports = _demands(_encode(bare) if bare else shape)
+    meta, owner = pod.metadata, pod.metadata.controller
+    kin = _encode((shape, meta.namespace, sorted(meta.labels.items()), owner and (owner.kind, owner.name)))
+    return PodInfo(pod, requests, weight, ports, terms_of(pod), shape, kin)
 
 
-def requests_of(pod: Pod, floor: Amounts | None = None) -> dict[str, int]:
+_encode = msgspec.json.Encoder().encode
+_SPEC = msgspec.json.Decoder(PodSpec)
+
+
+@lru_cache(maxsize=1_024)
+def _demands(shape: bytes) -> tuple[Amounts, Amounts, tuple[HostPort, ...]]:
+    """Requests, weight and ports, once for all pods of one shape."""
+    spec = _SPEC.decode(shape)
+    return requests_of(spec), requests_of(spec, floor=_FLOOR), _ports(spec)
+
+
+def requests_of(spec: PodSpec, floor: Amounts | None = None) -> dict[str, int]:
     """All containers together with their sidecars, or the largest init container, plus overhead."""
-    spec = pod.spec
     running: dict[str, int] = {}
     for container in spec.containers:
         running = plus(running, _container(container, floor))
@@ -105,10 +138,10 @@ def _container(container: Container, floor: Amounts | None) -> dict[str, int]:
     return {**floor, **found} if floor else found
 
 
-def _ports(pod: Pod) -> tuple[HostPort, ...]:
+def _ports(spec: PodSpec) -> tuple[HostPort, ...]:
     return tuple(
         HostPort(port.host_ip or "0.0.0.0", port.protocol, port.host_port)  # noqa: S104 - compared, not bound
-        for container in (*pod.spec.containers, *pod.spec.init_containers)
+        for container in (*spec.containers, *spec.init_containers)
         for port in container.ports
         if port.host_port
     )
@@ -116,7 +149,7 @@ def _ports(pod: Pod) -> tuple[HostPort, ...]:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node, the pods on it, and what they take."""
+    """A node, the pods on it, and what they take. Replaced, never changed: the same object is the same node."""
 
     node: Node
     allocatable: Amounts
@@ -124,6 +157,7 @@ class NodeInfo:
     requested: Amounts = field(default_factory=dict)
     weight: Amounts = field(default_factory=dict)
     image_bytes: Mapping[str, int] = field(default_factory=dict)
+    choosy: tuple[PodInfo, ...] = ()  # those of its pods that have affinity terms
 
     @property
     def name(self) -> str:
@@ -137,18 +171,32 @@ class NodeInfo:
             pods=(*self.pods, info),
             requested=plus(self.requested, info.requests),
             weight=plus(self.weight, info.weight),
+            choosy=(*self.choosy, info) if info.terms is not NONE else self.choosy,
         )
+
+    def without(self, gone: Iterable[PodInfo]) -> NodeInfo:
+        """The same node with some pods less."""
+        uids = {info.meta.uid for info in gone}
+        return _added_up(self, [info for info in self.pods if info.meta.uid not in uids])
 
 
 def node_info(node: Node, pods: Iterable[PodInfo]) -> NodeInfo:
     """Add up a node."""
+    images = {name: image.size_bytes for image in node.status.images for name in image.names}
+    return _added_up(NodeInfo(node, amounts(node.status.allocatable), image_bytes=images), pods)
+
+
+def _added_up(node: NodeInfo, pods: Iterable[PodInfo]) -> NodeInfo:
     taken = tuple(pods)
     requested: dict[str, int] = {}
     weight: dict[str, int] = {}
     for info in taken:
-        requested, weight = plus(requested, info.requests), plus(weight, info.weight)
-    images = {name: image.size_bytes for image in node.status.images for name in image.names}
-    return NodeInfo(node, amounts(node.status.allocatable), taken, requested, weight, images)
+        for name, value in info.requests.items():
+            requested[name] = requested.get(name, 0) + value
+        for name, value in info.weight.items():
+            weight[name] = weight.get(name, 0) + value
+    choosy = tuple(info for info in taken if info.terms is not NONE)
+    return replace(node, pods=taken, requested=requested, weight=weight, choosy=choosy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +206,19 @@ class Snapshot:
     nodes: Mapping[str, NodeInfo]
     pending: tuple[PodInfo, ...]  # in the order in which they are to be tried
     services: tuple[Service, ...] = ()
+    sets: Mapping[tuple[str, str], Selector] = field(default_factory=dict)  # (kind, namespace/name) -> its pods
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # labels by name
+    nominated: Mapping[str, tuple[PodInfo, ...]] = field(default_factory=dict)  # pods that wait for room on a node
+    budgets: tuple[Budget, ...] = ()
+    default_spread: tuple[SpreadConstraint, ...] | None = None  # for pods without constraints; None: upstream's own
+    start: int = 0  # where among the nodes the search begins
+    percentage: int = 100  # of nodes that fit, so many are enough; 0: by upstream's rule, fewer in a larger cluster
 
 
 def in_order(pods: Iterable[PodInfo]) -> tuple[PodInfo, ...]:
     """Higher priority first, then the older, as the PrioritySort plugin."""
 
     def rank(info: PodInfo) -> tuple[int, str, str]:
-        return (-info.pod.spec.priority, info.meta.creation_timestamp, info.meta.key)
+        return (-info.priority, info.meta.creation_timestamp, info.meta.key)
 
     return tuple(sorted(pods, key=rank))
-
-
-def selector_of(selector: LabelSelector) -> Selector:
-    """What `selectors.matches` takes."""
-    terms = [Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()]
-    terms += [Requirement(entry.key, entry.operator, entry.values) for entry in selector.match_expressions]
-    return tuple(terms)

@@ -7,10 +7,10 @@ changed: a node, or a pod that left one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from master.scheduler.snapshot import NodeInfo, PodInfo, Snapshot, in_order, node_info, pod_info
-from master.scheduler.views import Node, Pod, Service
+from master.scheduler.views import Node, Pod
 
 _MOST_AT_ONCE = 100  # pods in one cycle, so that the world is looked at again
 
@@ -87,14 +87,14 @@ class State:
         """It fits nowhere: not again before something that could help changes, or `until_s`."""
         self._held[info.meta.uid] = _Held(until_s, self._epoch)
 
-    def snapshot(self, now_s: float, services: tuple[Service, ...]) -> Snapshot:
+    def snapshot(self, now_s: float) -> Snapshot:
         """The nodes, and the pods to try now."""
         for name in self._stale:
             self._infos[name] = node_info(self._nodes[name], self._on.get(name, {}).values())
         self._stale.clear()
         ready = [self._pods[key] for key in self._pending]
         ready = [info for info in ready if self._due(info, now_s)]
-        return Snapshot(dict(self._infos), in_order(ready)[:_MOST_AT_ONCE], services)
+        return Snapshot(dict(self._infos), in_order(ready)[:_MOST_AT_ONCE])
 
     def wake_after_s(self, now_s: float) -> float:
         """Until a held pod is due by time alone."""
@@ -116,9 +116,9 @@ class State:
         return unassigned and not pod.metadata.deleting and pod.status.phase not in {"Succeeded", "Failed"}
 
     def _keep(self, key: str, pod: Pod, old: PodInfo | None) -> None:
-        same = old is not None and old.pod.spec == pod.spec
-        info = PodInfo(pod, old.requests, old.weight, old.ports) if same and old is not None else pod_info(pod)
-        if old is not None and (not same or old.meta.labels != pod.metadata.labels):
+        same = old is not None and old.same_spec(pod)
+        info = replace(old, pod=pod) if same and old is not None else pod_info(pod)
+        if old is not None and not same:
             self._held.pop(pod.metadata.uid, None)  # it may fit now
         self._pods[key] = info
         if pod.spec.node_name:

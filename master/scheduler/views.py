@@ -99,10 +99,37 @@ class NodeAffinity(View, frozen=True):
     preferred_during_scheduling_ignored_during_execution: tuple[PreferredTerm, ...] = ()
 
 
+class PodAffinityTerm(View, frozen=True):
+    """Pods to be near or away from; without namespaces and without a selector of them, the pod's own is meant."""
+
+    topology_key: str
+    label_selector: LabelSelector | None = None
+    namespaces: tuple[str, ...] = ()
+    namespace_selector: LabelSelector | None = None
+    match_label_keys: tuple[str, ...] = ()
+    mismatch_label_keys: tuple[str, ...] = ()
+
+
+class WeightedTerm(View, frozen=True):
+    """A wish and its weight, 1 to 100."""
+
+    weight: int
+    pod_affinity_term: PodAffinityTerm
+
+
+class PodAffinity(View, frozen=True):
+    """Which pods to be near, or in anti-affinity away from."""
+
+    required_during_scheduling_ignored_during_execution: tuple[PodAffinityTerm, ...] = ()
+    preferred_during_scheduling_ignored_during_execution: tuple[WeightedTerm, ...] = ()
+
+
 class Affinity(View, frozen=True):
-    """Pod affinity comes with its plugin."""
+    """Which nodes and which pods to be near."""
 
     node_affinity: NodeAffinity = NodeAffinity()
+    pod_affinity: PodAffinity = PodAffinity()
+    pod_anti_affinity: PodAffinity = PodAffinity()
 
 
 class SpreadConstraint(View, frozen=True):
@@ -112,6 +139,10 @@ class SpreadConstraint(View, frozen=True):
     topology_key: str
     when_unsatisfiable: str = "DoNotSchedule"
     label_selector: LabelSelector | None = None
+    min_domains: int = 1
+    match_label_keys: tuple[str, ...] = ()
+    node_affinity_policy: str = "Honor"
+    node_taints_policy: str = "Ignore"
 
 
 class Gate(View, frozen=True):
@@ -126,6 +157,7 @@ class PodSpec(View, frozen=True):
     node_name: str = ""
     scheduler_name: str = "default-scheduler"
     priority: int = 0
+    preemption_policy: str = "PreemptLowerPriority"
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     overhead: Quantities = {}
@@ -151,6 +183,8 @@ class PodStatus(View, frozen=True):
 
     phase: str = "Pending"
     conditions: tuple[Condition, ...] = ()
+    nominated_node_name: str = ""
+    start_time: str = ""
 
 
 class Pod(View, frozen=True):
@@ -201,3 +235,43 @@ class Service(View, frozen=True):
 
     metadata: ObjectMeta
     spec: ServiceSpec = ServiceSpec()
+
+
+class Namespace(View, frozen=True):
+    """A namespace; its labels matter to pod affinity."""
+
+    metadata: ObjectMeta
+
+
+class SetSpec(View, frozen=True):
+    """Which pods a set owns."""
+
+    selector: LabelSelector | None = None
+
+
+class PodSet(View, frozen=True):
+    """A ReplicaSet or StatefulSet, for spreading."""
+
+    metadata: ObjectMeta
+    spec: SetSpec = SetSpec()
+
+
+class BudgetSpec(View, frozen=True):
+    """Which pods a budget protects."""
+
+    selector: LabelSelector | None = None
+
+
+class BudgetStatus(View, frozen=True):
+    """How many may go, and which are on their way already."""
+
+    disruptions_allowed: int = 0
+    disrupted_pods: Mapping[str, str] = {}
+
+
+class Budget(View, frozen=True):
+    """A PodDisruptionBudget."""
+
+    metadata: ObjectMeta
+    spec: BudgetSpec = BudgetSpec()
+    status: BudgetStatus = BudgetStatus()

@@ -5,9 +5,11 @@ Source: k/k `pkg/scheduler/framework/plugins/imagelocality` (23 MB to 1 GB a con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from master.scheduler.protocol import MOST, Cluster, Plugin
+from master.scheduler.cluster import Cluster
+from master.scheduler.protocol import MOST, Plugin, Ratings
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
 _MB = 1024 * 1024
@@ -19,21 +21,27 @@ def normalized(image: str) -> str:
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
+def _images(info: PodInfo) -> list[str]:
+    spec = info.pod.spec
+    return [normalized(container.image) for container in (*spec.init_containers, *spec.containers)]
+
+
 def _prepare(info: PodInfo, cluster: Cluster) -> dict[str, float]:
-    """Each image's share of the nodes."""
-    images = {normalized(container.image) for container in info.pod.spec.containers}
-    total = len(cluster.nodes)
-    return {image: sum(image in node.image_bytes for node in cluster.nodes.values()) / total for image in images}
+    """Each image's share of the nodes, without those that no node has."""
+    images, total, having = set(_images(info)), len(cluster.nodes), cluster.images
+    return {image: having[image] / total for image in images if image in having}
 
 
-def _score(info: PodInfo, node: NodeInfo, share: Any) -> float:
-    containers = info.pod.spec.containers
-    size = sum(
-        node.image_bytes.get(image, 0) * share.get(image, 0.0)
-        for image in (normalized(container.image) for container in containers)
-    )
-    most = _MOST_A_CONTAINER * max(1, len(containers))
-    return float(int(MOST * (min(max(size, _LEAST), most) - _LEAST) / (most - _LEAST)))
+def _score(info: PodInfo, nodes: Sequence[NodeInfo], share: Any) -> Ratings | None:
+    if not share:
+        return None
+    images = _images(info)
+    most = _MOST_A_CONTAINER * max(1, len(images))
+    found = []
+    for node in nodes:
+        size = sum(node.image_bytes.get(image, 0) * share.get(image, 0.0) for image in images)
+        found.append(float(int(MOST * (min(max(size, _LEAST), most) - _LEAST) / (most - _LEAST))))
+    return found
 
 
 PLUGIN = Plugin(name="ImageLocality", weight=1, prepare=_prepare, score=_score)

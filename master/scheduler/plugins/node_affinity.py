@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labctl.kube.selectors import Requirement
-from master.scheduler.protocol import Plugin, scaled
+from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
-from master.scheduler.views import Expression, Node, NodeSelectorTerm
+from master.scheduler.views import Expression, Node, NodeSelectorTerm, PreferredTerm
 
 
 def _hold(expressions: Iterable[Expression], values: Mapping[str, str]) -> bool:
@@ -26,18 +26,51 @@ def matches(term: NodeSelectorTerm, node: Node) -> bool:
     return _hold(term.match_expressions, node.metadata.labels) and _hold(term.match_fields, fields)
 
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+def attracted(info: PodInfo, node: NodeInfo) -> bool:
+    """Whether the node is one of those that the pod's selector and required affinity ask for."""
     spec = info.pod.spec
     required = spec.affinity.node_affinity.required_during_scheduling_ignored_during_execution
-    fits = spec.node_selector.items() <= node.node.metadata.labels.items() and (
-        required is None or any(matches(term, node.node) for term in required.node_selector_terms)
-    )
-    return "" if fits else "node(s) didn't match Pod's node affinity/selector"
+    if not spec.node_selector.items() <= node.node.metadata.labels.items():
+        return False
+    return required is None or any(matches(term, node.node) for term in required.node_selector_terms)
 
 
-def _score(info: PodInfo, node: NodeInfo, _: Any) -> float:
-    preferred = info.pod.spec.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution
-    return float(sum(entry.weight for entry in preferred if matches(entry.preference, node.node)))
+_ELSEWHERE = Refusal(("node(s) didn't match Pod's node affinity/selector",), final=True)
 
 
-PLUGIN = Plugin(name="NodeAffinity", order=4, weight=2, filter=_filter, score=_score, normalize=scaled)
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
+    return None if attracted(info, node) else _ELSEWHERE
+
+
+def _only(info: PodInfo) -> frozenset[str] | None:
+    """The nodes that are asked for by name, as for the pods of a DaemonSet."""
+    required = info.pod.spec.affinity.node_affinity.required_during_scheduling_ignored_during_execution
+    if required is None:
+        return None
+    names: set[str] = set()
+    for term in required.node_selector_terms:
+        wanted = [set(entry.values) for entry in term.match_fields if entry.operator == "In"]
+        if not wanted:
+            return None
+        names |= set.intersection(*wanted)
+    return frozenset(names)
+
+
+def _preferred(info: PodInfo) -> tuple[PreferredTerm, ...]:
+    return info.pod.spec.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution
+
+
+def _rate(info: PodInfo, node: NodeInfo) -> float:
+    return float(sum(entry.weight for entry in _preferred(info) if matches(entry.preference, node.node)))
+
+
+PLUGIN = Plugin(
+    name="NodeAffinity",
+    order=4,
+    weight=2,
+    only=_only,
+    filter=_filter,
+    rate=_rate,
+    normalize=scaled,
+    applies=lambda info: bool(_preferred(info)),
+)

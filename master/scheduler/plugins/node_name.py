@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from master.scheduler.protocol import Plugin
+from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
+_ELSEWHERE = Refusal(("node(s) didn't match the requested node name",), final=True)
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     wanted = info.pod.spec.node_name
-    return "" if wanted in ("", node.name) else "node(s) didn't match the requested node name"
+    return None if wanted in ("", node.name) else _ELSEWHERE
 
 
 PLUGIN = Plugin(name="NodeName", order=2, filter=_filter)

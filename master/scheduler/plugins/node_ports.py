@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from master.scheduler.protocol import Plugin
+from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
+_TAKEN = Refusal(("node(s) didn't have free ports for the requested pod ports",))
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     if info.ports:
         taken = [port for other in node.pods for port in other.ports]
         if any(port.clashes(other) for port in info.ports for other in taken):
-            return "node(s) didn't have free ports for the requested pod ports"
-    return ""
+            return _TAKEN
+    return None
 
 
 PLUGIN = Plugin(name="NodePorts", order=5, filter=_filter)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from master.scheduler.protocol import MOST, Plugin
+from master.scheduler.protocol import MOST, Plugin, Refusal
 from master.scheduler.snapshot import CPU, MEMORY, PODS, NodeInfo, PodInfo
 
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     why: list[str] = []
     if len(node.pods) + 1 > node.allocatable.get(PODS, 0):
         why.append("Too many pods")
+    final = False
     for name, amount in info.requests.items():
-        if amount and amount > node.allocatable.get(name, 0) - node.requested.get(name, 0):
+        room = node.allocatable.get(name, 0)
+        if amount and amount > room - node.requested.get(name, 0):
             why.append(f"Insufficient {name}")
-    return "\n".join(why)
+            final = final or amount > room  # not even an empty node would do
+    return Refusal(tuple(why), final) if why else None
 
 
-def _score(info: PodInfo, node: NodeInfo, _: Any) -> float:
+def _rate(info: PodInfo, node: NodeInfo) -> float:
     total = 0.0
     for name in (CPU, MEMORY):
         room = node.allocatable.get(name, 0)
@@ -31,4 +34,4 @@ def _score(info: PodInfo, node: NodeInfo, _: Any) -> float:
     return total // 2
 
 
-PLUGIN = Plugin(name="NodeResourcesFit", order=6, weight=1, filter=_filter, score=_score)
+PLUGIN = Plugin(name="NodeResourcesFit", order=6, weight=1, filter=_filter, rate=_rate)

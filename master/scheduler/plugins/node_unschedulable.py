@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from master.scheduler.protocol import Plugin
+from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 from master.scheduler.views import Taint, Toleration
 
 _CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+_CORDONED = Refusal(("node(s) were unschedulable",), final=True)
 
 
 def _tolerates(entry: Toleration) -> bool:
@@ -16,10 +17,10 @@ def _tolerates(entry: Toleration) -> bool:
     return fits and (entry.operator == "Exists" or (bool(entry.key) and entry.value == ""))
 
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     if not node.node.spec.unschedulable or any(_tolerates(entry) for entry in info.pod.spec.tolerations):
-        return ""
-    return "node(s) were unschedulable"
+        return None
+    return _CORDONED
 
 
 PLUGIN = Plugin(name="NodeUnschedulable", order=1, filter=_filter)

@@ -1,124 +1,201 @@
-"""PodTopologySpread: the pod's own constraints; without any, pods of one Service or set spread over hosts and zones.
+"""PodTopologySpread: the pod's own constraints; without any, the cluster's, for pods of one Service or set.
 
-Source: k/k `pkg/scheduler/framework/plugins/podtopologyspread` (filtering.go, scoring.go; default constraints hostname
-skew 3, zone skew 5, ScheduleAnyway).
+Source: k/k `pkg/scheduler/framework/plugins/podtopologyspread` (filtering.go, scoring.go, common.go, plugin.go: system
+defaults hostname skew 3, zone skew 5, ScheduleAnyway), `plugins/helper/spread.go` (DefaultSelector).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.kube.selectors import Requirement, Selector, matches
-from master.scheduler.plugins import node_affinity
-from master.scheduler.protocol import MOST, Cluster, Plugin, Scores
-from master.scheduler.snapshot import NodeInfo, PodInfo, selector_of
+from master.scheduler.cluster import Cluster
+from master.scheduler.plugins.node_affinity import attracted
+from master.scheduler.plugins.taint_toleration import admitted
+from master.scheduler.protocol import MOST, Plugin, Ratings, Refusal
+from master.scheduler.snapshot import NodeInfo, PodInfo
+from master.scheduler.terms import with_keys
+from master.scheduler.views import SpreadConstraint
 
 _HOSTNAME, _ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
-_DEFAULTS = ((3, _HOSTNAME), (5, _ZONE))
+_SYSTEM = tuple(
+    SpreadConstraint(max_skew=skew, topology_key=key, when_unsatisfiable="ScheduleAnyway")
+    for skew, key in ((3, _HOSTNAME), (5, _ZONE))
+)
+_NO_LABEL = Refusal(("node(s) didn't match pod topology spread constraints (missing required label)",), final=True)
+_SKEWED = Refusal(("node(s) didn't match pod topology spread constraints",))
 
 
 @dataclass(frozen=True, slots=True)
 class _Constraint:
-    """One constraint with the number of matching pods in each of its domains."""
+    """One constraint, the domain of each node that counts, and how many matching pods each domain has."""
 
-    key: str
-    skew: int
-    hard: bool
-    counts: Mapping[str, int]
+    spec: SpreadConstraint
+    selector: Selector
+    domains: Mapping[str, str]  # by node
+    counts: Mapping[str, int]  # by domain
+    per_node: Mapping[str, int]
+    least: int
     matches_itself: bool
 
 
-def _prepare(info: PodInfo, cluster: Cluster) -> tuple[_Constraint, ...]:
-    spec = info.pod.spec
-    if spec.topology_spread_constraints:
-        return tuple(
-            _constraint(
-                info,
-                cluster,
-                entry.topology_key,
-                entry.max_skew,
-                selector_of(entry.label_selector) if entry.label_selector else _NOTHING,
-                hard=entry.when_unsatisfiable == "DoNotSchedule",
-            )
-            for entry in spec.topology_spread_constraints
-        )
-    selector = _default_selector(info, cluster)
-    if selector is None:
-        return ()
-    return tuple(_constraint(info, cluster, key, skew, selector, hard=False) for skew, key in _DEFAULTS)
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    hard: tuple[_Constraint, ...]
+    soft: tuple[_Constraint, ...]
+    whole: bool  # nodes without one of the labels are left out of the score
+
+
+def _prepare(info: PodInfo, cluster: Cluster) -> _Ready:
+    own, given = info.pod.spec.topology_spread_constraints, cluster.seen.default_spread
+    chosen: list[tuple[SpreadConstraint, Selector]] = []
+    if own:
+        for entry in own:
+            selector = with_keys(entry.label_selector, info.meta.labels, entry.match_label_keys)
+            chosen.append((entry, _NOTHING if selector is None else selector))
+    elif (default := _default_selector(info, cluster)) is not None:
+        chosen = [(entry, default) for entry in (_SYSTEM if given is None else given)]
+    whole = bool(own) or given is not None
+    sides: dict[bool, tuple[_Constraint, ...]] = {}
+    for hard in (True, False):
+        side = [pair for pair in chosen if (pair[0].when_unsatisfiable == "DoNotSchedule") == hard]
+        keys = tuple(entry.topology_key for entry, _ in side) if hard or whole else ()
+        sides[hard] = tuple(_constraint(info, cluster, entry, selector, keys) for entry, selector in side)
+    return _Ready(sides[True], sides[False], whole)
 
 
 _NOTHING: Selector = (Requirement("", "Exists"),)
 
 
-def _constraint(info: PodInfo, cluster: Cluster, key: str, skew: int, selector: Selector, *, hard: bool) -> _Constraint:
-    per_node = cluster.count(info.meta.namespace, selector)
-    counts: dict[str, int] = {}
-    for name, node in cluster.nodes.items():
-        domain = node.node.metadata.labels.get(key)
-        if domain is not None and (not hard or _eligible(info, node)):
-            counts[domain] = counts.get(domain, 0) + per_node.get(name, 0)
-    return _Constraint(key, skew, hard, counts, matches(selector, info.meta.labels))
+def _constraint(
+    info: PodInfo, cluster: Cluster, entry: SpreadConstraint, selector: Selector, keys: tuple[str, ...]
+) -> _Constraint:
+    """`keys` are labels that a node must have to count."""
+    namespace = info.meta.namespace
+
+    def counted(other: PodInfo) -> bool:
+        meta = other.meta
+        return meta.namespace == namespace and not meta.deleting and matches(selector, meta.labels)
+
+    def domains() -> dict[str, str]:
+        found = {}
+        for name, node in cluster.nodes.items():
+            labels = node.node.metadata.labels
+            domain = labels.get(entry.topology_key)
+            if domain is not None and all(key in labels for key in keys) and _included(info, node, entry):
+                found[name] = domain
+        return found
+
+    # An empty selector counts nothing, as upstream's countPodsMatchSelector.
+    per_node = cluster.tally(("spread", namespace, selector), counted) if selector else {}
+    policies = (entry.topology_key, entry.node_affinity_policy, entry.node_taints_policy)
+    where = cluster.of_nodes(("spread", info.shape, policies, keys), domains)
+    counts = dict.fromkeys(where.values(), 0)
+    for name, number in per_node.items():
+        if name in where:
+            counts[where[name]] += number
+    least = _least(entry, counts)
+    return _Constraint(entry, selector, where, counts, per_node, least, matches(selector, info.meta.labels))
 
 
-def _eligible(info: PodInfo, node: NodeInfo) -> bool:
-    """Only nodes that the pod's affinity allows count (nodeAffinityPolicy Honor, the default)."""
-    check = node_affinity.PLUGIN.filter
-    return check is not None and not check(info, node, None)
+def _included(info: PodInfo, node: NodeInfo, entry: SpreadConstraint) -> bool:
+    """Whether the constraint's policies let the node count."""
+    if entry.node_affinity_policy == "Honor" and not attracted(info, node):
+        return False
+    return entry.node_taints_policy != "Honor" or admitted(info, node)
+
+
+def _least(entry: SpreadConstraint, counts: Mapping[str, int]) -> int:
+    """The emptiest domain's count; with fewer domains than asked for, as if one more were empty."""
+    return min(counts.values()) if len(counts) >= max(1, entry.min_domains) else 0
 
 
 def _default_selector(info: PodInfo, cluster: Cluster) -> Selector | None:
-    """The Services that select the pod; without any, the labels of its controller's pods."""
+    """What the Services that select the pod ask for, and what its set does; None where it has neither."""
     terms: dict[str, str] = {}
-    for service in cluster.services:
+    for service in cluster.seen.services:
         selector = service.spec.selector
-        if (
-            service.metadata.namespace == info.meta.namespace
-            and selector
-            and selector.items() <= info.meta.labels.items()
-        ):
+        if service.metadata.namespace == info.meta.namespace and selector.items() <= info.meta.labels.items():
             terms |= selector
+    found = tuple(Requirement(key, "In", (value,)) for key, value in sorted(terms.items()))
     owner = info.meta.controller
-    if owner is not None and owner.kind in {"ReplicaSet", "StatefulSet", "ReplicationController"}:
-        terms |= info.meta.labels  # a set's pods carry the set's labels; its selector is among them
-    return tuple(Requirement(key, "In", (value,)) for key, value in sorted(terms.items())) if terms else None
+    if owner is not None:
+        found += cluster.seen.sets.get((owner.kind, f"{info.meta.namespace}/{owner.name}"), ())
+    return found or None
 
 
-def _filter(info: PodInfo, node: NodeInfo, constraints: Any) -> str:
+def _adjust(info: PodInfo, ready: _Ready, other: PodInfo, node: NodeInfo, count: int) -> _Ready:
+    meta = other.meta
+    if meta.namespace != info.meta.namespace or meta.deleting or not (ready.hard or ready.soft):
+        return ready
+    hard = tuple(_counting(entry, other, node.name, count) for entry in ready.hard)
+    return replace(ready, hard=hard, soft=tuple(_counting(entry, other, node.name, count) for entry in ready.soft))
+
+
+def _counting(entry: _Constraint, other: PodInfo, node: str, count: int) -> _Constraint:
+    domain = entry.domains.get(node)
+    if domain is None or not entry.selector or not matches(entry.selector, other.meta.labels):
+        return entry
+    counts = dict(entry.counts)
+    before = counts[domain]
+    counts[domain] = before + count
+    least = entry.least if count > 0 and before > entry.least else _least(entry.spec, counts)
+    return replace(entry, counts=counts, least=least)
+
+
+def _filter(info: PodInfo, node: NodeInfo, ready: Any) -> Refusal | None:
     del info
-    for entry in constraints:
-        if not entry.hard:
-            continue
-        domain = node.node.metadata.labels.get(entry.key)
+    labels = node.node.metadata.labels
+    for entry in ready.hard:
+        domain = labels.get(entry.spec.topology_key)
         if domain is None:
-            return "node(s) didn't match pod topology spread constraints (missing required label)"
-        least = min(entry.counts.values(), default=0)
-        if entry.counts.get(domain, 0) + entry.matches_itself - least > entry.skew:
-            return "node(s) didn't match pod topology spread constraints"
-    return ""
+            return _NO_LABEL
+        if entry.counts.get(domain, 0) + entry.matches_itself - entry.least > entry.spec.max_skew:
+            return _SKEWED
+    return None
 
 
-def _score(info: PodInfo, node: NodeInfo, constraints: Any) -> float:
-    """The crowd in the node's domains; less is better."""
+def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | None:
+    """The crowd in the node's domains, each weighed by how many domains there are; less is better."""
     del info
-    total = 0.0
-    for entry in constraints:
-        domain = node.node.metadata.labels.get(entry.key)
-        if not entry.hard and domain is not None:
-            total += entry.counts.get(domain, 0) * math.log(len(entry.counts) + 2) + entry.skew - 1
-    return total
+    soft: tuple[_Constraint, ...] = ready.soft
+    if not soft:
+        return None
+    labels = [node.node.metadata.labels for node in nodes]
+    keys = [entry.spec.topology_key for entry in soft]
+    left_out = {at for at, own in enumerate(labels) if ready.whole and not all(key in own for key in keys)}
+    crowd = [0.0] * len(nodes)
+    for entry, key in zip(soft, keys, strict=True):
+        mine = [own.get(key) for own in labels]
+        kinds = len(nodes) if key == _HOSTNAME else len({value for at, value in enumerate(mine) if at not in left_out})
+        weight = math.log((kinds - len(left_out) if key == _HOSTNAME else kinds) + 2)
+        for at, value in enumerate(mine):
+            if value is not None:
+                own_count = key == _HOSTNAME
+                number = entry.per_node.get(nodes[at].name, 0) if own_count else entry.counts.get(value, 0)
+                crowd[at] += number * weight + entry.spec.max_skew - 1
+    return _normalized([math.floor(value + 0.5) for value in crowd], left_out)
 
 
-def _normalize(scores: Scores) -> Scores:
-    highest, lowest = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
+def _normalized(crowd: list[int], left_out: set[int]) -> list[float]:
+    counted = [value for at, value in enumerate(crowd) if at not in left_out]
+    highest, lowest = max(counted, default=0), min(counted, default=0)
     if highest == 0:
-        return dict.fromkeys(scores, MOST)
-    return {name: float(int(MOST * (highest + lowest - value) / highest)) for name, value in scores.items()}
+        return [0.0 if at in left_out else MOST for at in range(len(crowd))]
+    both = highest + lowest
+    return [0.0 if at in left_out else MOST * (both - value) // highest for at, value in enumerate(crowd)]
 
 
 PLUGIN = Plugin(
-    name="PodTopologySpread", order=9, weight=2, prepare=_prepare, filter=_filter, score=_score, normalize=_normalize
+    name="PodTopologySpread",
+    order=9,
+    weight=2,
+    prepare=_prepare,
+    adjust=_adjust,
+    idle=lambda _info, ready: not ready.hard,
+    filter=_filter,
+    score=_score,
 )

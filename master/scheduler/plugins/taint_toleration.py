@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from master.scheduler.protocol import Plugin, scaled
+from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
 from master.scheduler.views import Taint, Toleration
 
@@ -27,14 +27,20 @@ def _tolerated(info: PodInfo, taint: Taint) -> bool:
     return any(tolerates(toleration, taint) for toleration in info.pod.spec.tolerations)
 
 
-def _filter(info: PodInfo, node: NodeInfo, _: Any) -> str:
-    for taint in node.node.spec.taints:
-        if taint.effect in {"NoSchedule", "NoExecute"} and not _tolerated(info, taint):
-            return "node(s) had untolerated taint(s)"
-    return ""
+def admitted(info: PodInfo, node: NodeInfo) -> bool:
+    """Whether the pod puts up with every taint that keeps pods off."""
+    taints = node.node.spec.taints
+    return all(taint.effect not in {"NoSchedule", "NoExecute"} or _tolerated(info, taint) for taint in taints)
 
 
-def _score(info: PodInfo, node: NodeInfo, _: Any) -> float:
+_TAINTED = Refusal(("node(s) had untolerated taint(s)",), final=True)  # since 1.36 without naming the taint
+
+
+def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
+    return None if admitted(info, node) else _TAINTED
+
+
+def _rate(info: PodInfo, node: NodeInfo) -> float:
     """How many taints the pod would rather avoid."""
     taints = (taint for taint in node.node.spec.taints if taint.effect == "PreferNoSchedule")
     return float(sum(not _tolerated(info, taint) for taint in taints))
@@ -45,6 +51,6 @@ PLUGIN = Plugin(
     order=3,
     weight=3,
     filter=_filter,
-    score=_score,
-    normalize=lambda scores: scaled(scores, reverse=True),
+    rate=_rate,
+    normalize=lambda ratings: scaled(ratings, reverse=True),
 )

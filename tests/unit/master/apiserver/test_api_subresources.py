@@ -29,6 +29,16 @@ def test_a_pod_that_is_being_deleted_is_not_bound(api: Api) -> None:
     assert bind(api, "n1") == 409
 
 
+def test_a_pod_with_gates_says_that_it_waits_for_them_and_cannot_be_bound(api: Api) -> None:
+    gated = pod()
+    gated["spec"]["schedulingGates"] = [{"name": "example.com/wait"}]
+    (entry,) = api.create(PODS, gated)["status"]["conditions"]
+    assert (entry["type"], entry["status"], entry["reason"]) == ("PodScheduled", "False", "SchedulingGated")
+    assert entry["message"] == "Scheduling is blocked due to non-empty scheduling gates"
+    assert entry["lastTransitionTime"]
+    assert bind(api, "n1") == 409
+
+
 def test_the_scale_of_a_workload_is_read_and_written(api: Api) -> None:
     api.create(DEPLOYMENTS, deployment(replicas=2))
     scale = api.get(f"{DEPLOYMENTS}/d/scale").document

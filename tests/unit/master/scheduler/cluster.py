@@ -45,13 +45,14 @@ def snapshot(
     pending: list[Pod],
     running: dict[str, list[Pod]] | None = None,
     services: tuple[Service, ...] = (),
+    **more: Any,
 ) -> Snapshot:
     """A moment of the cluster; `running` by node name."""
     infos = {
         item.metadata.name: node_info(item, [pod_info(one) for one in (running or {}).get(item.metadata.name, [])])
         for item in nodes
     }
-    return Snapshot(infos, in_order(pod_info(item) for item in pending), services)
+    return Snapshot(infos, in_order(pod_info(item) for item in pending), services, **more)
 
 
 def placed(seen: Snapshot) -> dict[str, str]:

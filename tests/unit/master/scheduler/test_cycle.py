@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from master.scheduler.protocol import Cluster, Plugin, scaled
+from labctl.kube.selectors import Requirement
+from master.scheduler.cluster import Cluster
+from master.scheduler.protocol import Plugin, Ratings, scaled
 from master.scheduler.snapshot import requests_of
 from master.scheduler.views import Service
 from tests.unit.master.scheduler.cluster import ALL, node, placed, pod, snapshot, why_not
@@ -148,7 +150,9 @@ def replica(name: str) -> Any:
 
 def test_replicas_of_a_set_spread_over_the_nodes_even_where_one_is_fuller() -> None:
     running = {"a": [pod("r", cpu="1")]}
-    found = placed(snapshot([node("a"), node("b")], [replica(f"p{number}") for number in range(4)], running))
+    sets = {("ReplicaSet", "default/web"): (Requirement("app", "In", ("web",)),)}
+    pods = [replica(f"p{number}") for number in range(4)]
+    found = placed(snapshot([node("a"), node("b")], pods, running, sets=sets))
     assert sorted(found.values()) == ["a", "a", "b", "b"]
 
 
@@ -207,15 +211,16 @@ def test_the_same_snapshot_gives_the_same_decisions() -> None:
     ],
 )
 def test_what_a_pod_needs(spec: dict[str, Any], cpu: int) -> None:
-    assert requests_of(pod("p", **spec))["cpu"] == cpu
+    assert requests_of(pod("p", **spec).spec)["cpu"] == cpu
 
 
 def test_upstream_s_weights_and_order_of_filters() -> None:
-    weights = {plugin.name: plugin.weight for plugin in ALL if plugin.score}
+    weights = {plugin.name: plugin.weight for plugin in ALL if plugin.score or plugin.rate}
     assert weights == {
         "TaintToleration": 3,
         "NodeAffinity": 2,
         "PodTopologySpread": 2,
+        "InterPodAffinity": 2,
         "NodeResourcesFit": 1,
         "NodeResourcesBalancedAllocation": 1,
         "ImageLocality": 1,
@@ -226,8 +231,6 @@ def test_upstream_s_weights_and_order_of_filters() -> None:
 
 @pytest.mark.parametrize("plugin", ALL, ids=lambda plugin: plugin.name)
 def test_every_score_lies_between_0_and_100(plugin: Plugin) -> None:
-    if plugin.score is None:
-        return
     seen = snapshot(
         [node("a", taints=("k:PreferNoSchedule",)), node("b"), node("c", {"cpu": "0", "memory": "0", "pods": "9"})],
         [replica("p")],
@@ -235,12 +238,17 @@ def test_every_score_lies_between_0_and_100(plugin: Plugin) -> None:
     )
     cluster = Cluster(seen)
     (wanted,) = seen.pending
-    ready = plugin.prepare(wanted, cluster)
-    scores = plugin.normalize({name: plugin.score(wanted, item, ready) for name, item in cluster.nodes.items()})
-    assert all(0 <= score <= 100 for score in scores.values())
+    nodes = list(cluster.nodes.values())
+    scores: Ratings = []
+    if plugin.rate is not None:
+        ratings = [plugin.rate(wanted, item) for item in nodes]
+        scores = ratings if plugin.normalize is None else plugin.normalize(ratings)
+    elif plugin.score is not None and plugin.prepare is not None:
+        scores = plugin.score(wanted, nodes, plugin.prepare(wanted, cluster)) or []
+    assert all(0 <= score <= 100 for score in scores)
 
 
 def test_scaling_to_a_hundred() -> None:
-    assert scaled({"a": 1, "b": 4}) == {"a": 25, "b": 100}
-    assert scaled({"a": 1, "b": 4}, reverse=True) == {"a": 75, "b": 0}
-    assert scaled({"a": 0}, reverse=True) == {"a": 100}
+    assert scaled([1, 4]) == [25, 100]
+    assert scaled([1, 4], reverse=True) == [75, 0]
+    assert scaled([0], reverse=True) == [100]

@@ -29,18 +29,18 @@ class Feed:
         self.state.take_pods([f"default/{name}"], self.pods)
 
     def pending(self, now_s: float = 0.0) -> list[str]:
-        return [info.meta.name for info in self.state.snapshot(now_s, ()).pending]
+        return [info.meta.name for info in self.state.snapshot(now_s).pending]
 
     def cpu(self, name: str) -> int:
-        return self.state.snapshot(0.0, ()).nodes[name].requested.get("cpu", 0)
+        return self.state.snapshot(0.0).nodes[name].requested.get("cpu", 0)
 
     def assume(self, name: str, where: str) -> Any:
-        (info,) = [info for info in self.state.snapshot(0.0, ()).pending if info.meta.name == name]
+        (info,) = [info for info in self.state.snapshot(0.0).pending if info.meta.name == name]
         self.state.assume(info, where)
         return info
 
     def hold(self, name: str) -> None:
-        (info,) = [info for info in self.state.snapshot(0.0, ()).pending if info.meta.name == name]
+        (info,) = [info for info in self.state.snapshot(0.0).pending if info.meta.name == name]
         self.state.hold(info, 300.0)
 
 

@@ -1,0 +1,183 @@
+"""InterPodAffinity: near the pods that a pod asks for, away from those it shuns, and from those that shun it.
+
+Source: k/k `pkg/scheduler/framework/plugins/interpodaffinity` (filtering.go, scoring.go; hardPodAffinityWeight 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from master.scheduler.cluster import Cluster
+from master.scheduler.protocol import MOST, Plugin, Ratings, Refusal
+from master.scheduler.snapshot import NodeInfo, PodInfo
+from master.scheduler.terms import Term
+
+_HARD_WEIGHT = 1  # what the required affinity of pods that run already counts for, beside 1 to 100 of wishes
+
+Place = tuple[str, str]  # a node label and its value
+Counts = Mapping[Place, int]
+Labels = Mapping[str, str]
+
+_NO_AFFINITY = Refusal(("node(s) didn't match pod affinity rules",), final=True)
+_OWN_ANTI = Refusal(("node(s) didn't match pod anti-affinity rules",))
+_THEIR_ANTI = Refusal(("node(s) didn't satisfy existing pods anti-affinity rules",))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Where pods are that matter. `wanted` match every affinity term, `shunned` an anti-affinity term of the pod;
+    `shunning` have a term that matches it. `score` is the sum of wishes."""
+
+    own_spaces: Labels  # labels of the pod's namespace
+    spaces: Mapping[str, Labels]
+    lonely: bool  # the pod matches its own affinity terms: the first of its group may go anywhere
+    wanted: Counts
+    shunned: Counts
+    shunning: Counts
+    score: Counts
+
+
+def _prepare(info: PodInfo, cluster: Cluster) -> _Ready:
+    spaces = cluster.seen.namespaces
+    own = spaces.get(info.meta.namespace, {})
+    wanted: dict[Place, int] = {}
+    shunned: dict[Place, int] = {}
+    terms = info.terms
+    if terms.affinity:
+        for name, number in _near(cluster, terms.affinity).items():
+            for term in terms.affinity:
+                _add(wanted, term, cluster.nodes[name], number)
+    for term in terms.anti:
+        for name, number in _near(cluster, (term,)).items():
+            _add(shunned, term, cluster.nodes[name], number)
+    shunning: dict[Place, int] = {}
+    for term, nodes in cluster.terms("anti").items():
+        if term.matches(info.meta, own):
+            for name, number in nodes.items():
+                _add(shunning, term, cluster.nodes[name], number)
+    lonely = bool(terms.affinity) and all(term.matches(info.meta, own) for term in terms.affinity)
+    return _Ready(own, spaces, lonely, wanted, shunned, shunning, _wishes(info, cluster, own))
+
+
+def _wishes(info: PodInfo, cluster: Cluster, own: Labels) -> dict[Place, int]:
+    """The pod's wishes about others, and theirs about it."""
+    score: dict[Place, int] = {}
+    for mine, sign in ((info.terms.preferred, 1), (info.terms.preferred_anti, -1)):
+        for term in mine:
+            for name, number in _near(cluster, (term,)).items():
+                _add(score, term, cluster.nodes[name], sign * term.weight * number)
+    for theirs, sign in (
+        (cluster.terms("affinity"), _HARD_WEIGHT),
+        (cluster.terms("preferred"), 1),
+        (cluster.terms("preferred_anti"), -1),
+    ):
+        for term, nodes in theirs.items():
+            if term.matches(info.meta, own):
+                for name, number in nodes.items():
+                    _add(score, term, cluster.nodes[name], sign * (term.weight or 1) * number)
+    return score
+
+
+def _near(cluster: Cluster, terms: tuple[Term, ...]) -> Mapping[str, int]:
+    """How many pods each node has that match every term."""
+    spaces = cluster.seen.namespaces
+    if any(term.spaces is not None for term in terms):  # namespaces' labels may change between two cycles
+        key: Any = (terms, tuple(sorted((name, tuple(sorted(labels.items()))) for name, labels in spaces.items())))
+    else:
+        key = terms
+
+    def matching(other: PodInfo) -> bool:
+        labels = spaces.get(other.meta.namespace, {})
+        return all(term.matches(other.meta, labels) for term in terms)
+
+    return cluster.tally(key, matching)
+
+
+def _add(counts: dict[Place, int], term: Term, node: NodeInfo, number: int) -> None:
+    value = node.node.metadata.labels.get(term.key)
+    if value is not None:
+        place = (term.key, value)
+        total = counts.get(place, 0) + number
+        if total:
+            counts[place] = total
+        else:
+            del counts[place]
+
+
+def _adjust(info: PodInfo, ready: _Ready, other: PodInfo, node: NodeInfo, count: int) -> _Ready:
+    labels = ready.spaces.get(other.meta.namespace, {})
+    mine, theirs = info.terms, other.terms
+    changed: dict[str, Any] = {}
+
+    def changing(name: str) -> dict[Place, int]:
+        if name not in changed:
+            changed[name] = dict(getattr(ready, name))
+        found: dict[Place, int] = changed[name]
+        return found
+
+    if mine.affinity and all(term.matches(other.meta, labels) for term in mine.affinity):
+        for term in mine.affinity:
+            _add(changing("wanted"), term, node, count)
+    for term in mine.anti:
+        if term.matches(other.meta, labels):
+            _add(changing("shunned"), term, node, count)
+    for term in theirs.anti:
+        if term.matches(info.meta, ready.own_spaces):
+            _add(changing("shunning"), term, node, count)
+    for terms, sign in ((mine.preferred, 1), (mine.preferred_anti, -1)):
+        for term in terms:
+            if term.matches(other.meta, labels):
+                _add(changing("score"), term, node, sign * term.weight * count)
+    for terms, sign in ((theirs.affinity, _HARD_WEIGHT), (theirs.preferred, 1), (theirs.preferred_anti, -1)):
+        for term in terms:
+            if term.matches(info.meta, ready.own_spaces):
+                _add(changing("score"), term, node, sign * (term.weight or 1) * count)
+    return replace(ready, **changed) if changed else ready
+
+
+def _filter(info: PodInfo, node: NodeInfo, ready: Any) -> Refusal | None:
+    labels = node.node.metadata.labels
+    if info.terms.affinity and not _attracted(info, labels, ready):
+        return _NO_AFFINITY
+    if ready.shunned and any((term.key, labels.get(term.key)) in ready.shunned for term in info.terms.anti):
+        return _OWN_ANTI
+    if ready.shunning and any(place in ready.shunning for place in labels.items()):
+        return _THEIR_ANTI
+    return None
+
+
+def _attracted(info: PodInfo, labels: Labels, ready: _Ready) -> bool:
+    """Whether matching pods are near by every term; the first of a group that wants itself needs the labels only."""
+    places = [(term.key, labels[term.key]) for term in info.terms.affinity if term.key in labels]
+    if len(places) < len(info.terms.affinity):
+        return False
+    return all(place in ready.wanted for place in places) or (not ready.wanted and ready.lonely)
+
+
+def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | None:
+    del info
+    score: Counts = ready.score
+    if not score:
+        return None
+    keys = {key for key, _ in score}
+    sums = []
+    for node in nodes:
+        labels = node.node.metadata.labels
+        sums.append(sum(score.get((key, labels[key]), 0) for key in keys if key in labels))
+    lowest = min(sums)
+    width = max(sums) - lowest
+    return [float(int(MOST * (value - lowest) / width)) for value in sums] if width else None
+
+
+PLUGIN = Plugin(
+    name="InterPodAffinity",
+    order=10,
+    weight=2,
+    prepare=_prepare,
+    adjust=_adjust,
+    idle=lambda info, ready: not (info.terms.affinity or info.terms.anti or ready.shunning),
+    filter=_filter,
+    score=_score,
+)
