@@ -26,6 +26,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     lower_s: float | None = None
     upper_s: float | None = None
     source: str = ""
+    awaited: bool = True  # the runner waits for it before it heals; False where it comes only with the heal
 
 
 def patience(slowness: float) -> float:
@@ -104,4 +105,26 @@ def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
             upper_s=window_s + REQUEST_S * patience(scene.slowness),
             source="until the dead endpoints are out and every proxy has synced, plus a request's own timeout",
         ),
+    )
+
+
+def out_of_reach(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
+    """The contract for a node that falls silent while its pods run on: as `silent_node`, but the service goes on."""
+    kept = [bound for bound in silent_node(profile, scene) if bound.measure != "error_window_s"]
+    full = [
+        msgspec.structs.replace(bound, measure="endpoints_full_s", title="Endpoints in full, on live nodes")
+        if bound.measure == "serving_again_s"
+        else bound
+        for bound in kept
+    ]
+    return (*full, unbroken(scene))
+
+
+def unbroken(scene: Scene, allowed_s: float = 0.0, why: str = "every endpoint lives") -> Bound:
+    """Requests are answered all along, but for `allowed_s`."""
+    return Bound(
+        measure="error_window_s",
+        title="From the first failed request to the last",
+        upper_s=allowed_s + REQUEST_S * patience(scene.slowness),
+        source=f"{why}; a request's own timeout",
     )

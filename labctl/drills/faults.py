@@ -1,14 +1,19 @@
-"""The faults that drills inject, each with its undo as data and a way to see whether it took."""
+"""The faults that drills inject, each with its undo as data and a way to see whether it took: here those of power.
+
+Their neighbours by subject: `faults_process.py` (signals, units), `faults_network.py`, `faults_api.py`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, PowerOn
+from labctl.drills.undo import Action, PowerOn, Resume
 from labctl.runtime.clock import Clock
-from labctl.runtime.errors import DeadlineExceeded
+from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
@@ -40,6 +45,59 @@ class Fault(Protocol):
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Whether it can be seen to have happened, and what was seen."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing for a while, between two faults."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Undo an earlier fault in the middle of a drill."""
+
+    fault: Fault
+
+
+Step = Fault | Pause | Lift
+
+
+def heals_of(steps: Sequence[Step], target: Target) -> tuple[Action, ...]:
+    """The undo of every fault among the steps, in the order of injection."""
+    return tuple(action for step in steps if not isinstance(step, Pause | Lift) for action in step.heals(target))
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several faults at the same time."""
+
+    faults: tuple[Fault, ...]
+
+    @property
+    def text(self) -> str:
+        """See `Fault`."""
+        return ", and at once ".join(fault.text for fault in self.faults)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """See `Fault`."""
+        return tuple(dict.fromkeys(name for fault in self.faults for name in fault.nodes))
+
+    def heals(self, target: Target) -> tuple[Action, ...]:
+        """See `Fault`."""
+        return heals_of(self.faults, target)
+
+    def inject(self, target: Target) -> None:
+        """All at once; the first failure is raised when all are through."""
+        with ThreadPoolExecutor(max_workers=max(1, len(self.faults))) as pool:
+            list(pool.map(lambda fault: fault.inject(target), self.faults))
+
+    def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
+        """Whether every one of them did."""
+        seen = [fault.took(target, clock) for fault in self.faults]
+        return all(took for took, _ in seen), "; ".join(text for _, text in seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +141,100 @@ class PowerOff:
             still = "still answers" if answering else "is silent"
             return False, f"{self.node} {still}, and its provider says it is {state.value}"
         return True, f"{self.node} is off and silent"
+
+
+_MARKER = "/run/labctl-drill-before-reset"  # /run is emptied by a boot
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Press a machine's reset button: it goes down without warning, and boots."""
+
+    node: str
+
+    @property
+    def text(self) -> str:
+        """See `Fault`."""
+        return f"reset {self.node}"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """See `Fault`."""
+        return (self.node,)
+
+    def heals(self, target: Target) -> tuple[Action, ...]:
+        """It heals itself; where it does not boot, power helps."""
+        return (PowerOn(node=self.node, boot_s=_BOOT_S * max(1.0, target.slowness)),)
+
+    def inject(self, target: Target) -> None:
+        """See `Fault`."""
+        inside(target, self.node, f"touch {_MARKER}")
+        target.reset(self.node)
+
+    def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
+        """It answers, and what lay in its /run before is gone: it has booted since."""
+
+        def booted() -> bool:
+            if not target.answers(self.node, timeout_s=0.5):
+                return False
+            try:
+                return target.run(self.node, ["test", "-e", _MARKER]).code == 1
+            except LabError:
+                return False
+
+        deadline_s = _BOOT_S * max(1.0, target.slowness)
+        try:
+            wait_for(booted, what=f"{self.node} to boot", deadline_s=deadline_s, clock=clock, every_s=0.1)
+        except DeadlineExceeded:
+            return False, f"{self.node} was not seen to boot within {deadline_s:g} s"
+        return True, f"{self.node} has booted again"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Stop a machine as a whole, where it stands: every process of it, and on a VM its clocks too."""
+
+    node: str
+
+    @property
+    def text(self) -> str:
+        """See `Fault`."""
+        return f"suspend {self.node}"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """See `Fault`."""
+        return (self.node,)
+
+    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
+        """See `Fault`."""
+        return (Resume(node=self.node),)
+
+    def inject(self, target: Target) -> None:
+        """See `Fault`."""
+        target.suspend(self.node)
+
+    def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
+        """The provider says it is suspended, and its sshd greets nobody."""
+        state, answering = Power.RUNNING, True
+
+        def still() -> bool:
+            nonlocal state, answering
+            state, answering = target.power(self.node), target.answers(self.node, timeout_s=0.5)
+            return state is Power.SUSPENDED and not answering
+
+        try:
+            wait_for(still, what=f"{self.node} to stand still", deadline_s=_CONFIRM_S, clock=clock)
+        except DeadlineExceeded:
+            words = "still answers" if answering else "is silent"
+            return False, f"{self.node} {words}, and its provider says it is {state.value}"
+        return True, f"{self.node} is suspended and silent"
+
+
+def inside(target: Target, node: str, script: str, *, timeout_s: float = 30.0) -> str:
+    """What a shell script prints that is run in the machine as root; LabError where it fails."""
+    done = target.run(node, ["sh", "-c", script], timeout_s=timeout_s)
+    if done.code != 0:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise LabError(f"{node}: exit code {done.code}: {words[-1] if words else 'no output'}")
+    return done.stdout.strip()

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.config import settings
-from labctl.drills.target import Machine, Reopen, port_answers
+from labctl.drills.target import Machine, Reopen
 from labctl.kube.client import Client
 from labctl.kube.timing import Profile
 from labctl.runtime.shell import Output
+from labctl.vm import ssh
 from labctl.vm.lab import Lab
-from labctl.vm.provider import Power
+from labctl.vm.provider import Link, Power
+
+_DEBIANS = ("containerd", "etcd")  # Debian's own units
 
 
 class LabTarget:
@@ -75,9 +78,33 @@ class LabTarget:
         """See `Target`."""
         self._lab.provider.power_on(self._lab.site, name)
 
+    def reset(self, name: str) -> None:
+        """See `Target`."""
+        self._lab.provider.reset(self._lab.site, name)
+
+    def suspend(self, name: str) -> None:
+        """See `Target`."""
+        if self.power(name) is Power.RUNNING:
+            self._lab.provider.suspend(self._lab.site, name)
+
+    def resume(self, name: str) -> None:
+        """See `Target`."""
+        if self.power(name) is Power.SUSPENDED:
+            self._lab.provider.resume(self._lab.site, name)
+
+    def set_link(self, name: str, link: Link) -> None:
+        """See `Target`."""
+        self._lab.provider.set_link(self._lab.site, name, link)
+
+    def unit(self, component: str) -> str:
+        """See `Target`; the names that the playbooks give."""
+        return f"{component}.service" if component in _DEBIANS else f"labctl-{component}.service"
+
     def answers(self, name: str, *, timeout_s: float = 1.0) -> bool:
         """See `Target`."""
-        return port_answers(self._lab.machine(name).address, timeout_s=timeout_s)
+        return ssh.answers(
+            self._lab.machine(name).address, timeout_s=timeout_s
+        )  # a suspended machine's kernel connects
 
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """See `Target`."""

@@ -40,6 +40,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     tainted_s: float | None = None
     evicted_s: float | None = None  # the last of the victims' pods of the workload was marked for deletion
     rescheduled_s: float | None = None
+    endpoints_full_s: float | None = None  # as many ready endpoints as replicas, all on live nodes
     serving_again_s: float | None = None
     silent_s: float | None = None  # from the last lease renewal we saw to the detection
     toleration_kept_s: float | None = None  # least (deleted - tainted - tolerationSeconds) of an evicted pod
@@ -82,6 +83,7 @@ def measure(history: History, scene: Scene) -> Measures:
         evicted_s=_since(_evicted(history, scene, zero), zero),
         toleration_kept_s=_toleration_kept(history, scene, zero, heal_s),
         rescheduled_s=_since(_rescheduled(history, scene, zero), zero),
+        endpoints_full_s=_since(_endpoints_full(history, scene, zero), zero),
         serving_again_s=_since(_serving_again(history, scene, zero), zero),
         fault_took_s=_since(ended[0] if ended else None, zero),
         ready_again_s=_ready_again(history, scene, heal_s),
@@ -218,8 +220,8 @@ def _rescheduled(history: History, scene: Scene, zero: float) -> float | None:
     return None
 
 
-def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
-    """Strictly: from then on as many ready endpoints as replicas, all on live nodes, and no request failed later."""
+def _endpoints_full(history: History, scene: Scene, zero: float) -> float | None:
+    """From when on there were as many ready endpoints as replicas, all on live nodes."""
     healed = history.first(HealBegan)
     live_again_s = healed[0] if healed else float("inf")
     full_s = None
@@ -231,6 +233,12 @@ def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
             full_s = None
         elif full_s is None:
             full_s = at_s
+    return full_s
+
+
+def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
+    """Strictly: the endpoints are full, and no request failed later."""
+    full_s = _endpoints_full(history, scene, zero)
     if full_s is None:
         return None
     probes = load(history)

@@ -15,7 +15,7 @@ import msgspec
 
 from labctl.drills.checkers import CHECKERS, Checker, Finding
 from labctl.drills.contract import Bound
-from labctl.drills.faults import Fault
+from labctl.drills.faults import Step
 from labctl.drills.measures import Measures
 from labctl.drills.records import PodSeen, Scene
 from labctl.kube.timing import Profile
@@ -33,10 +33,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What `Drill.choose` may look at: the nodes by name, and the workload's pods."""
+    """What `Drill.choose` may look at: the nodes by name, the workload's pods, the masters' machines by name."""
 
     nodes: tuple[str, ...]
     pods: tuple[PodSeen, ...]
+    masters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,10 @@ class Drill:
     shows: str  # what one learns from it, a short paragraph
     steps: tuple[str, ...]  # what happens, in order
     choose: Callable[[Facts, Sequence[str]], tuple[str, ...]]  # victims; the second argument: nodes asked for by name
-    faults: Callable[[Scene], tuple[Fault, ...]]  # injected in this order, healed in reverse
+    faults: Callable[[Scene], tuple[Step, ...]]  # injected in this order, healed in reverse
     bounds: Callable[[Profile, Scene], tuple[Bound, ...]]  # what is measured, awaited and judged
+    holds_s: Callable[[Profile], float] = lambda _: 0.0  # the heal comes no earlier than this after the first fault
+    victims_answer: bool = False  # the victims are reached all along: they are looked into, and requests go by them too
     checkers: Mapping[str, tuple[str, Checker]] = field(default_factory=lambda: CHECKERS)
     impossible_on: Mapping[str, str] = field(default_factory=dict)  # provider -> why
 

@@ -28,6 +28,10 @@ class Scene(_Record, tag="scene", frozen=True):
     node_port: int
     replicas: int
     on_victims: int  # of the replicas, how many run on the victims
+    machines: dict[str, str] = {}  # every machine's address, by name
+    masters: tuple[str, ...] = ()  # those of them that run the control plane
+    pod_networks: dict[str, str] = {}  # a node's own, by its name
+    answering: tuple[str, ...] = ()  # nodes that are reached all along: requests go by them
     slowness: float = 1.0  # multiplies allowances for work (never the timers): 1 on hardware, more under emulation
 
     @property

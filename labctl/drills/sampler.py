@@ -1,4 +1,4 @@
-"""Looking into the machines that live, every few seconds while the fault lasts: what really runs there."""
+"""Looking into the machines that answer, every few seconds while the fault lasts: what really runs there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labctl.runtime.loop import Stop
 
 
 class Sampler:
-    """Records a look into the survivors every `period_s`, best effort: a machine that does not answer is noted."""
+    """Records a look into the nodes that are reached, every `period_s`; one that does not answer is noted."""
 
     def __init__(self, target: Target, scene: Scene, recorder: Recorder, period_s: float) -> None:
         self._target, self._scene, self._recorder, self._period_s = target, scene, recorder, period_s
@@ -23,4 +23,4 @@ class Sampler:
 
     def _run(self, stop: Stop) -> None:
         while not stop.wait_s(self._period_s):
-            self._recorder.add(Sampled(machines=count_all(self._target, self._scene.survivors, timeout_s=10.0)))
+            self._recorder.add(Sampled(machines=count_all(self._target, self._scene.answering, timeout_s=10.0)))

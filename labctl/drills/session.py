@@ -11,6 +11,7 @@ from pathlib import Path
 
 from labctl.drills import inspection, steady, undo, workload
 from labctl.drills.contract import patience
+from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
 from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.measures import measure, zero_s
@@ -132,22 +133,39 @@ class Session:
 
     def _strike(self, scene: Scene) -> None:
         self._enter("arm")
-        faults = self._drill.faults(scene)
-        heals = tuple(action for fault in faults for action in fault.heals(self._target))
-        self._arm(heals=heals, last_s=self._latest_s(scene))
+        steps = self._drill.faults(scene)
+        pauses_s = sum(step.seconds for step in steps if isinstance(step, Pause))
+        self._arm(heals=heals_of(steps, self._target), last_s=self._latest_s(scene) + pauses_s)
         self._enter("fault")
-        for fault in faults:
+        for step in steps:
             self._tick((), pause_s=0.0)
-            self.recorder.add(FaultBegan(fault=fault.text, nodes=fault.nodes), durable=True)
-            try:
-                fault.inject(self._target)
-                ended_s = self._clock.monotonic_s()
-                took, evidence = fault.took(self._target, self._clock)
-            except LabError as error:
-                ended_s, took, evidence = self._clock.monotonic_s(), False, str(error)
-            self.recorder.add(FaultEnded(fault=fault.text, took=took, evidence=evidence), t_s=ended_s, durable=True)
-            if not took:
-                return
+            match step:
+                case Pause(seconds=seconds):
+                    self._tick((f"{seconds:g} s until the next step",), pause_s=seconds)
+                case Lift(fault=fault):
+                    self._lift(fault)
+                case fault:
+                    if not self._inject(fault):
+                        return
+
+    def _inject(self, fault: Fault) -> bool:
+        self.recorder.add(FaultBegan(fault=fault.text, nodes=fault.nodes), durable=True)
+        try:
+            fault.inject(self._target)
+            ended_s = self._clock.monotonic_s()
+            took, evidence = fault.took(self._target, self._clock)
+        except LabError as error:
+            ended_s, took, evidence = self._clock.monotonic_s(), False, str(error)
+        self.recorder.add(FaultEnded(fault=fault.text, took=took, evidence=evidence), t_s=ended_s, durable=True)
+        return took
+
+    def _lift(self, fault: Fault) -> None:
+        """Undo one fault in the middle of the drill; its undo stays on disk, for it may be applied again."""
+        actions = fault.heals(self._target)
+        ok, said = undo.apply_all(actions, self._target, self._clock, deadline_s=self._options.heal_deadline_s)
+        self.recorder.add(Said(text=f"lifted: {'; '.join(said)}"))
+        if not ok:
+            raise LabError(f"could not be lifted: {fault.text}")
 
     def _observe(self, scene: Scene) -> None:
         """Until everything that has an upper bound has happened and stayed so, or the latest bound is over."""
@@ -157,9 +175,11 @@ class Session:
             return
         self._enter("observe")
         zero = zero_s(history) or ended[0]
-        end_s = zero + self._latest_s(scene)
+        latest_s = max(ended[0], zero + self._drill.holds_s(self._target.profile))
+        end_s = max(zero + self._latest_s(scene), latest_s + self._options.settle_s)
         while self._clock.monotonic_s() < end_s:
             waiting, calm_s = self._waiting(self.recorder.history(), scene, zero)
+            calm_s = min(calm_s, self._clock.monotonic_s() - latest_s)
             if not waiting and calm_s >= self._options.settle_s:
                 return
             self._tick(waiting or (f"calm for {self._options.settle_s - calm_s:.0f} s more",), pause_s=0.25)
@@ -171,7 +191,7 @@ class Session:
         waiting, latest_s = [], 0.0
         for bound in self._drill.bounds(self._target.profile, scene):
             at_s: float | None = getattr(found, bound.measure)
-            if bound.upper_s is None:
+            if bound.upper_s is None or not bound.awaited:
                 continue
             if at_s is None:
                 waiting.append(f"{bound.title}, due in {max(0.0, bound.upper_s - passed_s):.0f} s")
@@ -256,7 +276,8 @@ class Session:
     def _latest_s(self, scene: Scene) -> float:
         """Seconds after the fault past which nothing is awaited any more."""
         bounds = self._drill.bounds(self._target.profile, scene)
-        return max((bound.upper_s or 0.0 for bound in bounds), default=0.0) + self._options.patience_s
+        latest_s = max((bound.upper_s or 0.0 for bound in bounds if bound.awaited), default=0.0)
+        return max(latest_s, self._drill.holds_s(self._target.profile)) + self._options.patience_s
 
     def _arm(
         self,

@@ -64,11 +64,13 @@ def await_workload(target: Target, found: Workload, tick: Tick, clock: Clock, de
 
 def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -> Scene:
     """Choose the victims; UsageError where the drill cannot have them."""
-    nodes = tuple(sorted(views.node("NOW", raw).name for raw in target.client.list(NODES).items))
+    found_nodes = {node.name: node for node in (views.node("NOW", raw) for raw in target.client.list(NODES).items)}
+    nodes = tuple(sorted(found_nodes))
     seen = (views.pod("NOW", raw) for raw in target.client.list(PODS, found.namespace).items)
     pods = tuple(pod for pod in seen if found.covers(pod) and not pod.deleting)
-    victims = drill.choose(Facts(nodes, pods), options.nodes)
-    machines = {machine.name for machine in target.machines()}
+    machines = {machine.name: machine.address for machine in target.machines()}
+    masters = tuple(machine.name for machine in target.machines() if machine.role == "master")
+    victims = drill.choose(Facts(nodes, pods, masters), options.nodes)
     if strange := [name for name in victims if name not in machines]:
         raise UsageError(f"node {strange[0]} is not a machine of this lab: its power is out of reach")
     return Scene(
@@ -81,13 +83,17 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
         node_port=found.node_port,
         replicas=found.replicas,
         on_victims=sum(pod.node in victims for pod in pods),
+        machines=machines,
+        masters=masters,
+        pod_networks={node.name: node.pod_cidr for node in found_nodes.values() if node.pod_cidr},
+        answering=nodes if drill.victims_answer else tuple(name for name in nodes if name not in victims),
         slowness=target.slowness,
     )
 
 
 def load_addresses(target: Target, scene: Scene) -> tuple[str, ...]:
-    """Where requests go: the nodes that the drill leaves alone."""
-    return tuple(machine.address for machine in target.machines() if machine.name in scene.survivors)
+    """Where requests go: the nodes that are reached all along."""
+    return tuple(machine.address for machine in target.machines() if machine.name in scene.answering)
 
 
 def await_answers(

@@ -7,7 +7,6 @@ same target again by `reopen`, so nothing that the heal needs may live in the ru
 from __future__ import annotations
 
 import importlib
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +20,9 @@ from labctl.kube.resources import Resource
 from labctl.kube.timing import Profile
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import Output
-from labctl.vm.provider import Power
+from labctl.vm.provider import Link, Power
+
+COMPONENTS = ("apiserver", "containerd", "controllers", "etcd", "kubelet", "proxy", "scheduler")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +126,26 @@ class Target(Protocol):
         """Start the machine; idempotent, returns without waiting for its boot."""
         ...
 
+    def reset(self, name: str) -> None:
+        """Hard reset, as the button; returns without waiting for the boot."""
+        ...
+
+    def suspend(self, name: str) -> None:
+        """Freeze the machine as a whole, its clocks included where it has its own; idempotent."""
+        ...
+
+    def resume(self, name: str) -> None:
+        """Thaw it; idempotent."""
+        ...
+
+    def set_link(self, name: str, link: Link) -> None:
+        """Plug the machine's cable in or out; idempotent."""
+        ...
+
+    def unit(self, component: str) -> str:
+        """The systemd unit that runs a component (one of COMPONENTS) on its machines; UsageError where none does."""
+        ...
+
     def answers(self, name: str, *, timeout_s: float = 1.0) -> bool:
         """Whether the machine takes a connection on its ssh port. Never raises."""
         ...
@@ -143,12 +164,3 @@ def open_target(reopen: Reopen) -> Target:
         raise LabError(f"cannot open the lab again: {reopen.factory}: {error}") from error
     target: Target = factory(**reopen.args)
     return target
-
-
-def port_answers(address: str, port: int = 22, *, timeout_s: float = 1.0) -> bool:
-    """Whether `address` accepts a TCP connection on `port`; for implementations of `Target.answers`."""
-    try:
-        socket.create_connection((address, port), timeout=timeout_s).close()
-    except OSError:
-        return False
-    return True

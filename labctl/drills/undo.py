@@ -17,7 +17,7 @@ from labctl.kube.resources import builtin
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Backoff, wait_for
-from labctl.vm.provider import Power
+from labctl.vm.provider import Link, Power
 
 NAME = "undo.json"
 
@@ -47,6 +47,71 @@ class PowerOn(msgspec.Struct, frozen=True, tag="power-on"):
         return f"power {self.node} on"
 
 
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """Thaw a suspended machine and wait until its sshd answers."""
+
+    node: str
+
+    def apply(self, target: Target, clock: Clock) -> str:
+        """Do it; DeadlineExceeded where the machine does not come to."""
+        target.resume(self.node)
+        _await_answer(target, self.node, clock, "after it was resumed")
+        return f"{self.node} is resumed and answers"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"resume {self.node}"
+
+
+class PlugIn(msgspec.Struct, frozen=True, tag="plug-in"):
+    """Put a machine's cable back and wait until its sshd answers."""
+
+    node: str
+
+    def apply(self, target: Target, clock: Clock) -> str:
+        """Do it; DeadlineExceeded where the machine is not reached."""
+        target.set_link(self.node, Link.UP)
+        _await_answer(target, self.node, clock, "with its cable back")
+        return f"{self.node} has its cable back and answers"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"plug {self.node} in"
+
+
+class Inside(msgspec.Struct, frozen=True, tag="inside"):
+    """Run a shell script in a machine, as root; it must be idempotent and exit with 0 once all is undone."""
+
+    node: str
+    script: str
+    what: str  # for people, e.g. `let the kubelet of worker1 go on`
+    timeout_s: float = 30.0
+
+    def apply(self, target: Target, _clock: Clock) -> str:
+        """Do it; LabError where the machine is not reached or the script fails."""
+        done = target.run(self.node, ["sh", "-c", self.script], timeout_s=self.timeout_s)
+        if done.code != 0:
+            words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            raise LabError(f"{self.node}: exit code {done.code}: {words[-1] if words else 'no output'}")
+        return f"{self.what}: done"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return self.what
+
+
+def _await_answer(target: Target, node: str, clock: Clock, when: str) -> None:
+    wait_for(
+        lambda: target.answers(node),
+        what=f"{node} to answer {when}",
+        deadline_s=30.0 * max(1.0, target.slowness),
+        clock=clock,
+    )
+
+
 class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
     """Remove something that the drill created."""
 
@@ -69,7 +134,7 @@ class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
         return f"delete {self.plural}/{self.name}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-Action = PowerOn | DeleteObject
+Action = PowerOn | Resume | PlugIn | Inside | DeleteObject
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):

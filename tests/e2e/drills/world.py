@@ -15,7 +15,7 @@ from labctl.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, SERVICES
 from labctl.kube.timing import FAST, Profile
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import Output
-from labctl.vm.provider import Power
+from labctl.vm.provider import Link, Power
 from tests.e2e.controlplane.plane import Plane, deployment
 
 LABELS = {"labctl.dev/drill-target": "web"}
@@ -57,6 +57,21 @@ class World:
     def power_on(self, name: str) -> None:
         self._off.discard(name)
         self._plane.nodes[name].power_on()
+
+    def reset(self, name: str) -> None:
+        self.power_off(name)
+        self.power_on(name)
+
+    def suspend(self, name: str) -> None:
+        raise LabError("there is nothing to suspend")
+
+    def resume(self, name: str) -> None: ...
+
+    def set_link(self, name: str, link: Link) -> None:
+        raise LabError("there is no cable")
+
+    def unit(self, component: str) -> str:
+        return f"{component}.service"
 
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """The containers that a kubelet would run: of pods that run here and are not to end."""

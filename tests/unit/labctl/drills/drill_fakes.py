@@ -30,7 +30,7 @@ from labctl.kube.resources import (
 from labctl.kube.timing import FAST, Profile
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import Output
-from labctl.vm.provider import Power
+from labctl.vm.provider import Link, Power
 
 Document = dict[str, Any]
 
@@ -261,6 +261,21 @@ class FakeLab:
             raise LabError(f"{name}: the hypervisor refuses")
         self._set_power(name, "running")
         threading.Thread(target=self._return, args=(name,), daemon=True).start()
+
+    def reset(self, name: str) -> None:
+        self.power_off(name)
+        self.power_on(name)
+
+    def suspend(self, name: str) -> None:
+        raise LabError("machines in memory cannot be suspended")
+
+    def resume(self, name: str) -> None: ...
+
+    def set_link(self, name: str, link: Link) -> None:
+        raise LabError("machines in memory have no cable")
+
+    def unit(self, component: str) -> str:
+        return f"{component}.service"
 
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         if self.power(name) is not Power.RUNNING:
