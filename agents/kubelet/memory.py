@@ -82,10 +82,12 @@ class Memory:
         self.pod = pod
 
     def wrote(self, answer: Mapping[str, Any], wanted: Document, residue: Document) -> None:
-        """The API has taken our status; `answer` is the pod now."""
+        """The API has taken our status; `answer` is the pod as of then: the watch may have told of newer."""
         self.told, self.refused = (wanted, residue), False
-        self.base = dict(answer.get("status") or {})
-        self.base_revision = str((answer.get("metadata") or {}).get("resourceVersion") or "")
+        revision = str((answer.get("metadata") or {}).get("resourceVersion") or "")
+        if _older(revision, self.base_revision):
+            return
+        self.base, self.base_revision = dict(answer.get("status") or {}), revision
         self.pod = _with_status(self.pod, self.base)
 
     def see(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.kubelet.fake import Script
+from agents.kubelet.memory import Memory
 from agents.kubelet.runtime import ExecResult, RuntimeFailure
+from agents.kubelet.views import read_pod
 from labctl.kube.errors import Invalid
 from labctl.kube.resources import PODS
 from tests.unit.agents.kubelet.world import Crash, World, container, pod
@@ -219,3 +224,23 @@ def test_whatever_happens_the_node_converges_and_no_container_is_doubled(actions
         }
         assert all(world.status(name)["phase"] == "Running" for name in alive)
         assert not any(memory.removed for memory in world.sync.roster.memories.values())
+
+
+def test_the_answer_to_a_write_does_not_take_back_what_the_watch_has_told_since() -> None:
+    """Else every later write is a conflict with a version that nobody will tell of again."""
+    known = read_pod(msgspec.Raw(json.dumps(_at("7", {"phase": "Running"})).encode()))
+    memory = Memory(known)
+    memory.take(known, {"phase": "Running"})
+    newer = read_pod(msgspec.Raw(json.dumps(_at("9", {"phase": "Running", "reason": "NodeLost"})).encode()))
+    memory.take(newer, {"phase": "Running", "reason": "NodeLost"})
+    memory.wrote(_at("8", {"phase": "Running"}), {"phase": "Running"}, {})
+    assert memory.base_revision == "9"
+    assert memory.base["reason"] == "NodeLost"
+    memory.wrote(_at("10", {"phase": "Failed"}), {"phase": "Failed"}, {})
+    assert (memory.base_revision, memory.pod.status.phase) == ("10", "Failed")
+
+
+def _at(revision: str, status: dict[str, str]) -> dict[str, Any]:
+    found = pod()
+    found["metadata"]["resourceVersion"] = revision
+    return {**found, "status": status}
