@@ -53,6 +53,20 @@ class Pause:
 
     seconds: float
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"wait {self.seconds:g} s"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - as a Fault
+        """Nothing to undo."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Lift:
@@ -60,13 +74,27 @@ class Lift:
 
     fault: Fault
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"undo: {self.fault.text}"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Those of its fault."""
+        return self.fault.nodes
+
+    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - as a Fault
+        """Nothing of its own to undo."""
+        return ()
+
 
 Step = Fault | Pause | Lift
 
 
 def heals_of(steps: Sequence[Step], target: Target) -> tuple[Action, ...]:
     """The undo of every fault among the steps, in the order of injection."""
-    return tuple(action for step in steps if not isinstance(step, Pause | Lift) for action in step.heals(target))
+    return tuple(action for step in steps for action in step.heals(target))
 
 
 @dataclass(frozen=True, slots=True)

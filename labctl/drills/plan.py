@@ -62,7 +62,7 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
         workload=_workload(scene, found),
         blocked=tuple(_blocked(target, found)),
         victims=scene.victims,
-        load=f"{options.rate_per_s:g} requests a second to {' and '.join(scene.survivors) or 'no node'}",
+        load=f"{options.rate_per_s:g} requests a second to {' and '.join(scene.answering) or 'no node'}",
         faults=tuple(
             Strike(
                 fault=fault.text, nodes=fault.nodes, undo=tuple(action.text for action in reversed(fault.heals(target)))
