@@ -7,7 +7,7 @@ orphanDependents). Before a delete the API server is asked whether the owner is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labctl.kube.client import STRATEGIC_PATCH
 from labctl.kube.errors import Document
@@ -18,6 +18,15 @@ from master.controllers.views import Owned
 
 _FOREGROUND = "foregroundDeletion"
 _ORPHAN = "orphan"
+
+Told = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Objects (by uid) of which an owner (by uid) was told to be none, so that an Event comes once for it."""
+
+    told: Told = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +49,10 @@ class _Graph:
     by_uid: Mapping[str, _Object]
     dependents: Mapping[str, list[_Object]]
     known: Mapping[tuple[str, str], Resource]  # (apiVersion's group, kind) -> a resource that we follow
+    strangers: list[tuple[_Object, OwnerReference]] = field(default_factory=list)  # owners in another namespace
 
 
-def plan(world: World, memory: None) -> Plan:
+def plan(world: World, memory: Memory) -> Plan:
     """One look at every object with an owner, and at every owner that waits."""
     graph = _graph(world)
     steps: list[Step] = []
@@ -51,7 +61,10 @@ def plan(world: World, memory: None) -> Plan:
             steps += _finish(item, graph)
         elif item.meta.owner_references:
             steps += _collect(item, graph)
-    return Plan(tuple(steps), memory=memory)
+    told = frozenset((item.meta.uid, owner.uid) for item, owner in graph.strangers)
+    fresh = [(item, owner) for item, owner in graph.strangers if (item.meta.uid, owner.uid) not in memory.told]
+    complaints = [Step(ref(item.resource, item.meta), (_stranger(item, owner),)) for item, owner in fresh]
+    return Plan((*complaints, *steps), memory=Memory(told))
 
 
 def _graph(world: World) -> _Graph:
@@ -73,56 +86,66 @@ def _graph(world: World) -> _Graph:
 
 def _collect(item: _Object, graph: _Graph) -> Iterator[Step]:
     """An object whose owners are all gone (or wait for it) goes; one with an owner left only loses the references."""
-    gone: list[OwnerReference] = []
+    gone: list[tuple[OwnerReference, Resource]] = []
     waiting: list[OwnerReference] = []
     solid = 0
     for owner in item.meta.owner_references:
         found = graph.by_uid.get(owner.uid)
-        if found is None or _misplaced(found, item):
-            if found is None and (_group(owner), owner.kind) not in graph.known:
-                solid += 1  # a kind that we cannot see: assume the best
-            else:
-                gone.append(owner)
-        elif found.waits_for_dependents and owner.block_owner_deletion:
+        kind = graph.known.get((_group(owner), owner.kind))
+        if found is not None and found.resource.namespaced and found.meta.namespace != item.meta.namespace:
+            graph.strangers.append((item, owner))  # it owns nothing here
+            found = None
+        if found is not None and found.waits_for_dependents:
             waiting.append(owner)
+        elif found is not None or kind is None or (kind.namespaced and not item.meta.namespace):
+            solid += 1  # it lives, or it is of a kind that cannot be looked up for this object: assume the best
         else:
-            solid += 1
+            gone.append((owner, kind))
     if not gone and not waiting:
         return
     about = ref(item.resource, item.meta)
-    checks: tuple[Action, ...] = tuple(_absent(owner, item, graph) for owner in gone)
+    checks: list[Action] = [_absent(owner, kind, item) for owner, kind in gone]
     if solid:
-        removed = [{"$patch": "delete", "uid": owner.uid} for owner in (*gone, *waiting)]
+        removed: list[Document] = [
+            {"$patch": "delete", "uid": owner.uid} for owner in (*(one for one, _ in gone), *waiting)
+        ]
         yield Step(about, (*checks, _references(item, removed)))
-    else:
-        propagation = "Foreground" if waiting and graph.dependents.get(item.meta.uid) else "Background"
-        if _ORPHAN in item.meta.finalizers:
-            propagation = "Orphan"
-        elif _FOREGROUND in item.meta.finalizers:
-            propagation = "Foreground"
-        yield Step(about, (*checks, delete(item.resource, item.meta, propagation=propagation)))
+        return
+    dependents = graph.dependents.get(item.meta.uid, [])
+    propagation = "Background"
+    if waiting and dependents:
+        propagation = "Foreground"
+        if any(one.waits_for_dependents for one in dependents):  # a circle: one of them must not wait for the other
+            free: list[Document] = [
+                {"uid": owner.uid, "blockOwnerDeletion": False} for owner in item.meta.owner_references
+            ]
+            checks.append(_references(item, free))
+    elif _ORPHAN in item.meta.finalizers:
+        propagation = "Orphan"
+    elif _FOREGROUND in item.meta.finalizers:
+        propagation = "Foreground"
+    yield Step(about, (*checks, delete(item.resource, item.meta, propagation=propagation)))
 
 
-def _misplaced(owner: _Object, item: _Object) -> bool:
-    """An owner in another namespace owns nothing here."""
-    return owner.resource.namespaced and owner.meta.namespace != item.meta.namespace
+def _absent(owner: OwnerReference, kind: Resource, item: _Object) -> Action:
+    namespace = item.meta.namespace if kind.namespaced else ""
+    return ConfirmAbsent(resource=kind, name=owner.name, namespace=namespace, uid=owner.uid)
 
 
-def _absent(owner: OwnerReference, item: _Object, graph: _Graph) -> Action:
-    resource = graph.known[_group(owner), owner.kind]
-    namespace = item.meta.namespace if resource.namespaced else ""
-    if resource.namespaced and not namespace:
-        message = f"ownerRef [{owner.api_version}/{owner.kind}, name: {owner.name}] is namespaced, its object is not"
-        return Tell(reason="OwnerRefInvalidNamespace", message=message, type="Warning")
-    return ConfirmAbsent(resource=resource, name=owner.name, namespace=namespace, uid=owner.uid)
+def _stranger(item: _Object, owner: OwnerReference) -> Tell:
+    """An owner of another namespace, or a namespaced one of an object that is in none, in upstream's words."""
+    namespace = f", namespace: {item.meta.namespace}" if item.meta.namespace else ""
+    named = f"[{owner.api_version}/{owner.kind}{namespace}, name: {owner.name}, uid: {owner.uid}]"
+    message = f'ownerRef {named} does not exist in namespace "{item.meta.namespace}"'
+    return Tell(reason="OwnerRefInvalidNamespace", message=message, type="Warning")
 
 
 def _group(owner: OwnerReference) -> str:
     return owner.api_version.rpartition("/")[0]
 
 
-def _references(item: _Object, removed: list[dict[str, str]]) -> Action:
-    return patch(item.resource, item.meta, {"metadata": {"ownerReferences": removed}}, exact=True, kind=STRATEGIC_PATCH)
+def _references(item: _Object, changed: list[Document]) -> Action:
+    return patch(item.resource, item.meta, {"metadata": {"ownerReferences": changed}}, exact=True, kind=STRATEGIC_PATCH)
 
 
 def _finish(item: _Object, graph: _Graph) -> Iterator[Step]:
@@ -140,7 +163,7 @@ def _finish(item: _Object, graph: _Graph) -> Iterator[Step]:
         if not dependents:
             yield _without(item, _ORPHAN)
         for one in dependents:
-            removed = [{"$patch": "delete", "uid": item.meta.uid}]
+            removed: list[Document] = [{"$patch": "delete", "uid": item.meta.uid}]
             yield Step(ref(one.resource, one.meta), (_references(one, removed),))
 
 
@@ -150,4 +173,6 @@ def _without(item: _Object, finalizer: str) -> Step:
     return Step(ref(item.resource, item.meta), (patch(item.resource, item.meta, body, exact=True),))
 
 
-CONTROLLER = Controller(name="garbage_collector", reads=(), plan=plan, reads_everything=True, min_interval_s=0.1)
+CONTROLLER = Controller(
+    name="garbage_collector", reads=(), plan=plan, memory=Memory(), reads_everything=True, min_interval_s=0.1
+)

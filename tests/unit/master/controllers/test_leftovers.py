@@ -1,4 +1,4 @@
-"""Garbage collector, pod garbage collection, namespaces, node networks, service accounts."""
+"""Pod garbage collection, namespaces, node networks, service accounts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from labctl.kube.resources import (
     Resource,
 )
 from master.controllers import views
-from master.controllers.catalog import garbage_collector, namespace, node_ipam, pod_gc, service_account
+from master.controllers.catalog import namespace, node_ipam, pod_gc, service_account
 from master.controllers.protocol import (
-    ConfirmAbsent,
     ConfirmEmpty,
     Create,
     Delete,
@@ -29,73 +28,11 @@ from master.controllers.protocol import (
     Settings,
     Tell,
 )
-from tests.unit.master.controllers.world import actions, ago, meta, node, owned_by, pod, statuses, world
+from tests.unit.master.controllers.world import actions, ago, meta, node, pod, statuses, world
 
 KINDS: tuple[Resource, ...] = (PODS, REPLICA_SETS, DEPLOYMENTS, NODES, CONFIG_MAPS, SERVICE_ACCOUNTS)
 VIEWS = {CONFIG_MAPS: views.Owned, SERVICE_ACCOUNTS: views.Owned, NAMESPACES: views.Namespace}
 DELETED: dict[str, Any] = {"deletionTimestamp": "2026-06-01T00:00:00Z"}
-
-
-def replica_set(name: str, **more: Any) -> dict[str, Any]:
-    return {"metadata": meta(name, **more)}
-
-
-def collect(objects: dict[Resource, list[dict[str, Any]]]) -> Plan:
-    seen = world({kind: [] for kind in KINDS} | objects, settings=Settings(kinds=KINDS), kinds=VIEWS)
-    return garbage_collector.plan(seen, None)
-
-
-def test_a_pod_whose_owner_is_gone_goes_once_the_api_confirms_it() -> None:
-    decided = collect({PODS: [pod("a", owner="web")]})
-    confirm, deletion = actions(decided)
-    assert isinstance(confirm, ConfirmAbsent)
-    assert (confirm.resource, confirm.name, confirm.uid) == (REPLICA_SETS, "web", "uid-web")
-    assert isinstance(deletion, Delete)
-    assert deletion.propagation == "Background"
-
-
-def test_a_pod_whose_owner_lives_stays() -> None:
-    assert collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [replica_set("web")]}).steps == ()
-
-
-def test_an_owner_of_the_same_name_with_another_uid_is_not_the_owner() -> None:
-    successor = {"metadata": meta("web") | {"uid": "uid-other"}}
-    assert actions(collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [successor]}), Delete)
-
-
-def test_an_owner_of_a_kind_that_is_not_followed_is_given_the_benefit_of_the_doubt() -> None:
-    owner = [{"apiVersion": "example.com/v1", "kind": "Thing", "name": "t", "uid": "uid-t"}]
-    assert collect({PODS: [pod("a", ownerReferences=owner)]}).steps == ()
-
-
-def test_with_one_owner_left_only_the_dead_reference_is_dropped() -> None:
-    owners = [*owned_by("ReplicaSet", "web"), {**owned_by("ReplicaSet", "gone")[0], "controller": False}]
-    decided = collect({PODS: [pod("a", ownerReferences=owners)], REPLICA_SETS: [replica_set("web")]})
-    (change,) = actions(decided, Patch)
-    assert change.body["metadata"]["ownerReferences"] == [{"$patch": "delete", "uid": "uid-gone"}]
-    assert actions(decided, Delete) == []
-
-
-def blocking(name: str) -> list[dict[str, Any]]:
-    return [{**owned_by("ReplicaSet", name)[0], "blockOwnerDeletion": True}]
-
-
-def test_foreground_takes_the_blocking_dependents_first_and_then_lets_the_owner_go() -> None:
-    owner = replica_set("web", finalizers=["foregroundDeletion", "other"], **DELETED)
-    first = collect({PODS: [pod("a", ownerReferences=blocking("web"))], REPLICA_SETS: [owner]})
-    assert [action.name for action in actions(first)] == ["a"]
-    second = collect({REPLICA_SETS: [owner]})
-    (change,) = actions(second, Patch)
-    assert change.body["metadata"]["finalizers"] == ["other"]
-
-
-def test_orphaning_drops_the_references_first_and_then_the_finalizer() -> None:
-    owner = replica_set("web", finalizers=["orphan"], **DELETED)
-    first = collect({PODS: [pod("a", owner="web")], REPLICA_SETS: [owner]})
-    (change,) = actions(first)
-    assert change.body["metadata"]["ownerReferences"] == [{"$patch": "delete", "uid": "uid-web"}]
-    (finished,) = actions(collect({PODS: [pod("a")], REPLICA_SETS: [owner]}))
-    assert finished.body["metadata"]["finalizers"] == []
 
 
 def sweep(pods: list[dict[str, Any]], nodes: list[dict[str, Any]], *, twice_after_s: float = 4.0) -> Plan:
