@@ -43,14 +43,14 @@ def claim(
     """The owner's pods, adopted ones included, and the steps that adopt and release.
 
     `member` narrows what the selector chooses. A pod that no longer matches is let go, alive. An owner that is on its
-    way out adopts nobody.
+    way out adopts nobody and lets nobody go: its pods are the garbage collector's.
     """
     mine: list[Pod] = []
     steps: list[Step] = []
     for pod in related.owned.get(meta.uid, ()):
         if matches(selector, pod.metadata.labels) and member(pod):
             mine.append(pod)
-        elif not pod.metadata.deleting:
+        elif not pod.metadata.deleting and not meta.deleting:
             steps.append(_release(meta, pod))
     if not meta.deleting:
         for pod in related.orphans.get(meta.namespace, ()):

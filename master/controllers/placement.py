@@ -37,7 +37,8 @@ def judge(spec: PodSpec, node: Node) -> Verdict:
     """By the template's node name, selector, affinity and tolerations, with those that every daemon has."""
     if spec.node_name not in ("", node.metadata.name) or not _attracted(spec, node):
         return Verdict(False, False)
-    tolerations = (*spec.tolerations, *(Toleration(key=key, operator="Exists", effect=to) for key, to in _TOLERATED))
+    always = (*_TOLERATED, _HOST_NETWORK) if spec.host_network else _TOLERATED
+    tolerations = (*spec.tolerations, *(Toleration(key=key, operator="Exists", effect=to) for key, to in always))
     taints = [
         taint
         for taint in node.spec.taints

@@ -128,6 +128,7 @@ class PodSpec(View, frozen=True):
     node_name: str = ""
     hostname: str = ""
     subdomain: str = ""
+    host_network: bool = False
     restart_policy: str = "Always"
     containers: tuple[Container, ...] = ()
     tolerations: tuple[Toleration, ...] = ()

@@ -13,6 +13,8 @@ from labctl.kube.timing import Profile
 from master.controllers.protocol import NEVER_S
 from master.controllers.views import Node
 
+_EXCLUDED = "node.kubernetes.io/exclude-disruption"
+
 Disruption = Literal["Normal", "PartialDisruption", "FullDisruption"]
 
 
@@ -60,6 +62,11 @@ class Bucket:
         if self.tokens >= 1.0:
             return 0.0
         return (1.0 - self.tokens) / rate if rate > 0 else NEVER_S
+
+
+def counts_for_disruption(node: Node) -> bool:
+    """Whether the node's health says something about its zone's."""
+    return _EXCLUDED not in node.metadata.labels
 
 
 def grouped(nodes: Mapping[str, Node]) -> dict[str, list[Node]]:

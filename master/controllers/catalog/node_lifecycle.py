@@ -37,7 +37,7 @@ from master.controllers.views import (
     Pod,
     Taint,
 )
-from master.controllers.zones import Bucket, Disruption, disruption, grouped, rate_per_s
+from master.controllers.zones import Bucket, Disruption, counts_for_disruption, disruption, grouped, rate_per_s
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -152,7 +152,7 @@ class _Verdict:
 def _judge(node: Node, pulse: Pulse, floor_s: float, world: World) -> _Verdict:
     profile = world.settings.profile
     found = condition(node.status.conditions, "Ready")
-    grace_s = profile.node_monitor_grace_s if found or pulse.sign[0] else profile.node_startup_grace_s
+    grace_s = profile.node_monitor_grace_s if found else profile.node_startup_grace_s
     left_s = grace_s - (world.now_s - max(pulse.at_s, floor_s))
     status = found.status if found else ""
     if left_s > 0:
@@ -199,9 +199,12 @@ class _Evictions:
         nodes = world.all(NODES_KIND)
         profile = world.settings.profile
         zones = grouped(nodes)
-        ready = {zone: [verdicts[one.metadata.name].ready == "True" for one in zones[zone]] for zone in zones}
-        self.states = {zone: disruption(ready[zone], profile) for zone in zones}
-        self.frozen = bool(zones) and all(state == "FullDisruption" for state in self.states.values())
+        ready = {
+            zone: [verdicts[one.metadata.name].ready == "True" for one in members if counts_for_disruption(one)]
+            for zone, members in zones.items()
+        }
+        self.states = {zone: disruption(found, profile) for zone, found in ready.items() if found}
+        self.frozen = bool(self.states) and all(state == "FullDisruption" for state in self.states.values())
         was_frozen = bool(memory.states) and all(state == "FullDisruption" for state in memory.states.values())
         self.recovered = was_frozen and not self.frozen
         self.queued: dict[str, float] = {}
@@ -210,7 +213,7 @@ class _Evictions:
         self.granted: set[str] = set()
         self._down: dict[str, str] = {}
         for zone, members in zones.items():
-            rate = 0.0 if self.frozen else rate_per_s(self.states[zone], len(members), profile)
+            rate = 0.0 if self.frozen else rate_per_s(self.states.get(zone, "Normal"), len(ready[zone]), profile)
             self._zone(zone, members, rate, world, memory, verdicts)
 
     def _zone(

@@ -6,12 +6,13 @@ Source: k/k `pkg/controller/replicaset/replica_set.go` (counts, adoption, deleti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import cmp_to_key
 
 import msgspec
 
 from labctl.kube.errors import Document
 from labctl.kube.resources import PODS, REPLICA_SETS
+from labctl.runtime.clock import parse_time
 from master.controllers.claiming import Related, claim, pod_of
 from master.controllers.pods import (
     is_active,
@@ -116,38 +117,51 @@ def surplus(pods: Sequence[Pod], count: int, per_node: Mapping[str, int], world:
     """The pods to delete first, as `ActivePodsWithRanks` orders them.
 
     Unassigned, then pending, then not ready, then cheaper by annotation, then on crowded nodes, then ready for a
-    shorter time, then more restarts, then younger.
+    shorter time, then more restarts, then younger. Times are told apart by their magnitude only, so that the choice is
+    not always the same age; within one magnitude the uid decides.
     """
-    phases = {"Pending": 0, "Unknown": 1, "Running": 2}
+    ranks = [(_Rank(pod, per_node.get(pod.spec.node_name, 0), world), pod) for pod in pods]
+    ranks.sort(key=cmp_to_key(_earlier))
+    return [pod for _, pod in ranks[:count]]
 
-    def rank(pod: Pod) -> tuple[Any, ...]:
-        return (
+
+class _Rank:
+    """What decides how early a pod goes, read once a pod: sorting compares each one many times."""
+
+    __slots__ = ("age_s", "exact", "ready_s", "restarts", "uid")
+
+    def __init__(self, pod: Pod, crowd: int, world: World) -> None:
+        phases = {"Pending": 0, "Unknown": 1, "Running": 2}
+        ready = is_ready(pod)
+        self.exact = (
             bool(pod.spec.node_name),
-            phases.get(pod.status.phase, 2),
-            is_ready(pod),
+            phases.get(pod.status.phase, 0),
+            ready,
             _deletion_cost(pod),
-            -per_node.get(pod.spec.node_name, 0),
-            _log2(ready_for_s(pod, world.now)) if is_ready(pod) else 0,
-            -restarts(pod),
-            _Younger(pod.metadata.creation_timestamp),
-            pod.metadata.uid,
+            -crowd,
         )
-
-    return sorted(pods, key=rank)[:count]
-
-
-class _Younger(str):
-    """A time stamp that sorts the newest first."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: str) -> bool:
-        return str.__gt__(self, other)
+        self.ready_s = ready_for_s(pod, world.now) if ready else None
+        self.restarts = restarts(pod)
+        made = pod.metadata.creation_timestamp
+        self.age_s = (world.now - parse_time(made)).total_seconds() if made else 0.0
+        self.uid = pod.metadata.uid
 
 
-def _log2(seconds: float) -> int:
-    """Ages are told apart by their magnitude only, so that the choice is not always the same age."""
-    return int(max(seconds, 0.0)).bit_length()
+def _earlier(first: tuple[_Rank, Pod], second: tuple[_Rank, Pod]) -> int:
+    """Negative where `first` goes before `second`."""
+    one, other = first[0], second[0]
+    if one.exact != other.exact:
+        return -1 if one.exact < other.exact else 1
+    if one.ready_s is not None and other.ready_s is not None and one.ready_s != other.ready_s:
+        return _shorter(one, other, one.ready_s, other.ready_s)
+    if one.restarts != other.restarts:
+        return other.restarts - one.restarts
+    return _shorter(one, other, one.age_s, other.age_s)
+
+
+def _shorter(one: _Rank, other: _Rank, first_s: float, second_s: float) -> int:
+    magnitudes = [int(max(seconds, 0.0) * 1e9).bit_length() for seconds in (first_s, second_s)]
+    return magnitudes[0] - magnitudes[1] or (-1 if one.uid < other.uid else 1 if one.uid > other.uid else 0)
 
 
 def _deletion_cost(pod: Pod) -> int:

@@ -53,13 +53,14 @@ def _no_execute(node: Node) -> tuple[Taint, ...]:
 
 
 def tolerated_s(pod: Pod, taints: Sequence[Taint]) -> float:
-    """For how long the pod may stay: the least of its matching tolerations' times; for ever where none has one."""
+    """For how long the pod may stay: the least time that the first toleration of any taint has; for ever without."""
     limits: list[float] = []
     for taint in taints:
-        matching = [toleration for toleration in pod.spec.tolerations if tolerates(toleration, taint)]
-        if not matching:
+        first = next((toleration for toleration in pod.spec.tolerations if tolerates(toleration, taint)), None)
+        if first is None:
             return 0.0
-        limits += [entry.toleration_seconds for entry in matching if entry.toleration_seconds is not None]
+        if first.toleration_seconds is not None:
+            limits.append(first.toleration_seconds)
     return max(0.0, min(limits, default=NEVER_S))
 
 

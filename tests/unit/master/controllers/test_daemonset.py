@@ -106,12 +106,14 @@ def test_its_pods_tolerate_a_node_in_trouble_and_keep_their_own_tolerations(clus
         ({"nodeName": "w3"}, ["w3"]),
         ({}, ["w2", "w3"]),
         ({"tolerations": [{"key": "gpu", "operator": "Exists"}]}, ["w1", "w2", "w3"]),
+        ({"hostNetwork": True}, ["w2", "w3", "w4"]),  # which needs no pod network
     ],
 )
 def test_only_nodes_that_fit_get_a_pod(cluster: Cluster, spec: Document, expected: list[str]) -> None:
     cluster.node("w1", spec={"taints": [{"key": "gpu", "effect": "NoSchedule"}]})
     cluster.node("w2", labels={"disk": "ssd"})
     cluster.node("w3")
+    cluster.node("w4", spec={"taints": [{"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"}]})
     create(cluster, spec)
     settle(cluster)
     assert placed(cluster) == expected

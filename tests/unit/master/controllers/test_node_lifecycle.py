@@ -177,6 +177,15 @@ def test_evictions_stop_in_a_small_zone_that_is_mostly_down() -> None:
     assert evicted(watcher.pass_time(10)) == set()
 
 
+def test_a_node_excluded_from_disruption_says_nothing_about_its_zone() -> None:
+    spare: dict[str, Any] = {"labels": {"node.kubernetes.io/exclude-disruption": "true"}}
+    watcher = Watcher(node("w1", ready="Unknown"), node("up", **spare))
+    assert evicted(watcher.look(beating=("up",))) == set()  # all that counts is down
+    watcher = Watcher(node("w1", ready="Unknown"), node("down", ready="Unknown", **spare), node("w2"))
+    watcher.look(beating=("w2",))
+    assert evicted(watcher.pass_time(2.0, beating=("w2",))) == {"w1", "down"}  # it is still evicted
+
+
 def test_two_dead_workers_of_two_and_a_third_alive_are_still_normal() -> None:
     watcher = Watcher(node("w1", ready="Unknown"), node("w2", ready="Unknown"), node("w3"))
     watcher.look(beating=("w3",))

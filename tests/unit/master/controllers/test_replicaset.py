@@ -81,15 +81,30 @@ def test_a_finished_pod_does_not_count(phase: str) -> None:
             {"node": "w1", "ready": True},
         ),
         (
-            {"node": "w1", "ready": True, "creationTimestamp": "2026-05-02T00:00:00Z"},
+            {"node": "w1", "ready": True, "creationTimestamp": "2026-05-31T23:00:00Z"},
             {"node": "w1", "ready": True, "creationTimestamp": "2026-05-01T00:00:00Z"},
         ),
+        ({"node": "w1", "phase": "Pending", "ready": True}, {"node": "w1", "phase": "Running"}),
     ],
 )
 def test_the_cheapest_pod_to_lose_goes_first(first_to_go: dict[str, Any], others: dict[str, Any]) -> None:
     pods = [mine("b", **others), mine("a", **first_to_go), mine("c", **others)]
     assert deleted(decide(2, *pods)) == {"a"}
     assert deleted(decide(2, *reversed(pods))) == {"a"}
+
+
+def test_of_pods_that_are_ready_for_about_as_long_the_uid_decides() -> None:
+    """As upstream's logarithmic ranks have it: neither the younger one nor the one that restarted more often."""
+    pods = [mine("a", node="w1", ready=True, ready_s=300), mine("b", node="w1", ready=True, ready_s=290)]
+    pods[1]["status"]["containerStatuses"] = [{"name": "c", "restartCount": 9}]
+    assert deleted(decide(1, *pods)) == {"a"}
+    pods[1]["status"]["conditions"] = pods[0]["status"]["conditions"]
+    assert deleted(decide(1, *pods)) == {"b"}  # ready since the same moment: then restarts decide
+
+
+def test_a_set_that_is_being_deleted_lets_no_pod_go() -> None:
+    decided = decide(1, mine("a", labels={"app": "debug"}), deletionTimestamp="2026-06-01T00:00:00Z")
+    assert [action for action in actions(decided, Patch) if action.resource == PODS] == []
 
 
 def test_the_doubled_pod_of_a_crowded_node_goes_first() -> None:

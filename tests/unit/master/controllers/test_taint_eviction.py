@@ -36,6 +36,13 @@ def test_a_pod_stays_for_as_long_as_it_tolerates_the_taint_by_our_own_clock() ->
     assert actions(look(tolerating(5), second.memory, 15.0), Delete)
 
 
+def test_the_first_toleration_that_fits_a_taint_decides() -> None:
+    for_ever = {"tolerations": [{"operator": "Exists"}, *tolerating(5)["tolerations"]]}
+    assert look(for_ever, Memory(), 10.0).wake_after_s == NEVER_S
+    briefly = {"tolerations": [*tolerating(5)["tolerations"], {"operator": "Exists"}]}
+    assert look(briefly, Memory(), 10.0).wake_after_s == 5.0
+
+
 def test_a_toleration_without_seconds_lasts_for_ever() -> None:
     decided = look(tolerating(None), Memory(), 10.0)
     assert (decided.steps, decided.wake_after_s) == ((), NEVER_S)
