@@ -51,7 +51,7 @@ def claim(
         if matches(selector, pod.metadata.labels) and member(pod):
             mine.append(pod)
         elif not pod.metadata.deleting and not meta.deleting:
-            steps.append(_release(meta, pod))
+            steps.append(release(meta, PODS, pod))
     if not meta.deleting:
         for pod in related.orphans.get(meta.namespace, ()):
             if is_active(pod) and matches(selector, pod.metadata.labels) and member(pod):
@@ -67,9 +67,10 @@ def adopt(resource: Resource, meta: ObjectMeta, kind: Resource, stray: HasMeta) 
     return Step(ref(kind, stray.metadata), (change,))
 
 
-def _release(meta: ObjectMeta, pod: Pod) -> Step:
+def release(meta: ObjectMeta, kind: Resource, one: HasMeta) -> Step:
+    """Let go, alive, of what no longer matches."""
     body = {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": meta.uid}]}}
-    return Step(ref(PODS, pod.metadata), (patch(PODS, pod.metadata, body, kind=STRATEGIC_PATCH),))
+    return Step(ref(kind, one.metadata), (patch(kind, one.metadata, body, kind=STRATEGIC_PATCH),))
 
 
 def pod_of(template: Document, resource: Resource, meta: ObjectMeta, name: str, **more: Any) -> Document:

@@ -17,11 +17,12 @@ from labctl.kube.election import LeadershipLost
 from labctl.kube.errors import AlreadyExists, ApiError, Conflict
 from labctl.kube.events import Recorder
 from labctl.kube.informer import Informer
+from labctl.kube.meta import Reference
 from labctl.kube.resources import Resource
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff, Stop, Wake
 from master.controllers.apply import Applier
-from master.controllers.protocol import Controller, Kind, Settings, Step, World
+from master.controllers.protocol import Controller, Failure, Kind, Settings, Step, World
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Informers:
         self.by_resource: dict[Resource, Informer[Any]] = {}
         self._bells: dict[Resource, list[Wake]] = {}
         self._late: list[Resource] = []
+        self._told: dict[tuple[Resource, str], str] = {}
+        self._lock = threading.Lock()
 
     def want(self, kind: Kind[Any], wake: Wake | None, *, late: bool = False) -> None:
         """Keep `kind`; ring `wake` when it changes. A second view of a kind changes nothing: the first one stays."""
@@ -61,6 +64,18 @@ class Informers:
             )
             if late:
                 self._late.append(kind.resource)
+
+    def complaints(self) -> list[tuple[Reference, str]]:
+        """Objects that do not fit their view, and why; each once."""
+        found: list[tuple[Reference, str]] = []
+        with self._lock:
+            for resource, informer in self.by_resource.items():
+                for key, why in dict(informer.unreadable).items() if informer.unreadable else ():
+                    if self._told.get((resource, key)) != why:
+                        self._told[resource, key] = why
+                        namespace, _, name = key.rpartition("/")
+                        found.append((_named(resource, namespace, name), why))
+        return found
 
     def start(self, stop: Stop) -> None:
         """Follow everything; kinds wanted late come one by one after the others, so that a start does not stampede."""
@@ -107,6 +122,7 @@ class Runner:
         self._applier = Applier(client, around.recorder, around.informers.by_resource)
         self._memory = controller.memory
         self._held: dict[str, _Held] = {}
+        self._failures: dict[str, Failure] = {}
         self._trouble = Backoff(base_s=0.1, cap_s=5.0)
         self.kinds = [*controller.reads, *controller.quiet]
         for kind in controller.reads:
@@ -147,15 +163,21 @@ class Runner:
         plan = self.controller.plan(self._observe(now_s), self._memory)
         self._memory = plan.memory
         self._held = {key: held for key, held in self._held.items() if held.until_s > now_s - 60.0}
+        for about, why in self._around.informers.complaints():
+            self._around.recorder.warning(about, "FailedSync", f"cannot read this {about.kind}: {why}")
+        known = dict(self._failures)
+        acting = {step.about.uid for step in plan.steps if step.failure_reason}
+        self._failures = {uid: failure for uid, failure in known.items() if uid in acting}
         end_s = now_s + _APPLY_BUDGET_S
         for number, step in enumerate(plan.steps):
             if stop.is_set():
                 return 0.0
-            held = self._held.get(_key(step))
-            if held is None or held.until_s <= now_s:
+            if not self._is_held(step, now_s):
                 self._try(step)
             if self._clock.monotonic_s() > end_s and number + 1 < len(plan.steps):
                 return 0.0
+        if self._failures != known:
+            return 0.0  # the plan may want to say so
         waits = [held.until_s - now_s for held in self._held.values() if held.until_s > now_s]
         return max(0.0, min([plan.wake_after_s, _LONGEST_WAIT_S, *waits]))
 
@@ -178,25 +200,43 @@ class Runner:
             steady_since_s=self._around.steady_since_s(),
             settings=self._around.settings,
             objects={resource: informers[resource].snapshot() for resource in self._resources()},
+            failures=dict(self._failures),
         )
 
+    def _is_held(self, step: Step, now_s: float) -> bool:
+        held = (self._held.get(key) for key in (_key(step), _kind_of(step)))
+        return any(one is not None and one.until_s > now_s for one in held)
+
     def _try(self, step: Step) -> None:
-        key = _key(step)
         try:
             for action in step.actions:
                 self._applier.perform(step, action)
         except ApiError as error:
+            stale = isinstance(error, (Conflict, AlreadyExists))
+            key = _key(step) if stale else _kind_of(step)  # what was planned from a stale view is all in doubt
             held = self._held.setdefault(key, _Held(0.0))
             held.until_s = self._clock.monotonic_s() + held.backoff.next_s()
-            if isinstance(error, (Conflict, AlreadyExists)):
+            if stale:
                 _log.debug("%s: %s: %s", self.controller.name, key, error)
                 return
             _log.warning("%s: %s: %s", self.controller.name, key, error)
+            if step.failure_reason:
+                self._failures[step.about.uid] = Failure(step.failure_reason, str(error))
             self._applier.fail(step, error)
             return
-        self._held.pop(key, None)
+        self._held.pop(_key(step), None)
+        self._held.pop(_kind_of(step), None)
+
+
+def _named(resource: Resource, namespace: str, name: str) -> Reference:
+    return Reference(api_version=resource.api_version, kind=resource.kind, namespace=namespace, name=name)
 
 
 def _key(step: Step) -> str:
     about = step.about
     return f"{about.kind} {about.namespace}/{about.name} {about.uid}"
+
+
+def _kind_of(step: Step) -> str:
+    """Steps that would fail alike: where pods cannot be created the status is still written."""
+    return f"{_key(step)} {step.failure_reason}"

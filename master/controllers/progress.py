@@ -6,15 +6,37 @@ Source: k/k `pkg/controller/deployment` (sync.go calculateStatus, progress.go sy
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from labctl.kube.errors import Document
 from labctl.runtime.clock import parse_time
 from master.controllers.pods import condition
-from master.controllers.protocol import World
+from master.controllers.protocol import NEVER_S, World
 from master.controllers.rollout import bounds
 from master.controllers.views import Condition, Deployment, ReplicaSet
+
+CREATED, FOUND, UPDATED = "NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"
+AVAILABLE, TIMED_OUT, CREATE_ERROR = "NewReplicaSetAvailable", "ProgressDeadlineExceeded", "ReplicaSetCreateError"
+PAUSED, RESUMED = "DeploymentPaused", "DeploymentResumed"
+_NO_DEADLINE_S = 2**31 - 1
+_WAITING = {CREATED, FOUND, UPDATED, RESUMED}  # a rollout that may still run into its deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far it is: the new set (or the name of the one that is being made), every set, and the counts to be written.
+
+    `resting`: the Deployment is paused, scaled or deleted, so that nothing is said about its progress.
+    """
+
+    item: Deployment
+    new: ReplicaSet | None
+    owned: Sequence[ReplicaSet]
+    status: Document
+    resting: bool = False
+    making: str = ""
 
 
 def status_of(item: Deployment, new: ReplicaSet | None, owned: Sequence[ReplicaSet]) -> Document:
@@ -42,57 +64,82 @@ def is_complete(item: Deployment, new: ReplicaSet, owned: Sequence[ReplicaSet]) 
     )
 
 
-def conditions_of(item: Deployment, new: ReplicaSet | None, status: Document, world: World) -> list[Document]:
-    """Available and Progressing, as they are to be written."""
-    limit = bounds(item)
-    enough = status["availableReplicas"] >= limit.least_available
-    available = _set(
-        item,
-        "Available",
-        "True" if enough else "False",
-        "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable",
-        "Deployment has minimum availability." if enough else "Deployment does not have minimum availability.",
-        world,
-        touch=False,
-    )
-    found = [available]
-    progressing = _progressing(item, new, status, world)
-    return [*found, progressing] if progressing else found
+def conditions_of(rollout: Rollout, world: World) -> list[Document]:
+    """Every condition as it is to be written; those of other types stay."""
+    item, status = rollout.item, rollout.status
+    found = list(item.status.conditions)
+    enough = status["availableReplicas"] >= bounds(item).least_available
+    if enough:
+        said = ("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    else:
+        said = ("Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    found = _placed(found, _said(*said, world))
+    if item.spec.progress_deadline_seconds == _NO_DEADLINE_S:
+        found = [one for one in found if one.type != "Progressing"]
+    elif not item.metadata.deleting:
+        found = _progressing(rollout, found, world)
+    if not rollout.resting:
+        failure = _replica_failure(rollout)
+        found = _placed(found, failure) if failure else [one for one in found if one.type != "ReplicaFailure"]
+    return [{key: value for key, value in msgspec.to_builtins(one).items() if value} for one in found]
 
 
-def _progressing(item: Deployment, new: ReplicaSet | None, status: Document, world: World) -> Document | None:
-    """Upstream's syncRolloutStatus, with the wording of `kubectl rollout status`."""
-    if item.spec.progress_deadline_seconds == 2**31 - 1:
-        return None
-    now = condition(item.status.conditions, "Progressing")
-    name = f'ReplicaSet "{new.metadata.name}"' if new else f'Deployment "{item.metadata.name}"'
+def deadline_left_s(item: Deployment, conditions: Sequence[Document], world: World) -> float:
+    """Seconds until the rollout has gone without progress for too long; for ever where it cannot."""
+    for one in conditions:
+        if one["type"] == "Progressing" and one["reason"] in _WAITING and not item.spec.paused:
+            since = parse_time(one["lastUpdateTime"])
+            return max(0.5, item.spec.progress_deadline_seconds - (world.now - since).total_seconds())
+    return NEVER_S
+
+
+def _progressing(rollout: Rollout, found: list[Condition], world: World) -> list[Condition]:
+    """Pausing, resuming, a set that could not be made; else upstream's syncRolloutStatus."""
+    item, status, new = rollout.item, rollout.status, rollout.new
+    now = condition(found, "Progressing")
+    reason = now.reason if now else ""
     if item.spec.paused:
-        if now is None or now.reason != "DeploymentPaused":
-            return _set(item, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", world, touch=True)
-        return _kept(now)
-    if now is not None and now.reason == "DeploymentPaused":
-        return _set(item, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", world, touch=True)
-    wanted = item.spec.replicas
-    done = status["updatedReplicas"] == status["replicas"] == status["availableReplicas"] == wanted
-    if done and new is not None:
-        message = f"{name} has successfully progressed."
-        return _set(item, "Progressing", "True", "NewReplicaSetAvailable", message, world, touch=False)
-    if new is None:
-        if now is None:
-            message = f'Created new replica set "{item.metadata.name}"'
-            return _set(item, "Progressing", "True", "NewReplicaSetCreated", message, world, touch=True)
-        return _kept(now)
-    if now is None or _moved(item, status) or (now.reason == "NewReplicaSetAvailable" and _fresh(item, status)):
-        return _set(item, "Progressing", "True", "ReplicaSetUpdated", f"{name} is progressing.", world, touch=True)
-    if now.reason == "NewReplicaSetAvailable":  # it was complete once: losing a pod is not a failed rollout
-        return _kept(now)
-    since = parse_time(now.last_update_time) if now.last_update_time else world.now
-    if now.status == "False":
-        return _kept(now)
-    if (world.now - since).total_seconds() >= item.spec.progress_deadline_seconds:
-        message = f"{name} has timed out progressing."
-        return _set(item, "Progressing", "False", "ProgressDeadlineExceeded", message, world, touch=True)
-    return _kept(now)
+        if reason in {TIMED_OUT, PAUSED}:  # a lack of progress that was reported stays so
+            return found
+        return _placed(found, _said("Progressing", "Unknown", PAUSED, "Deployment is paused", world))
+    if reason == PAUSED:
+        return _placed(found, _said("Progressing", "Unknown", RESUMED, "Deployment is resumed", world))
+    if rollout.making:
+        return _making(rollout, found, world)
+    if now is None and new is not None:
+        told = f'Found new replica set "{new.metadata.name}"'
+        found = _placed(found, _said("Progressing", "True", FOUND, told, world))
+    if rollout.resting or (status["replicas"] == status["updatedReplicas"] and reason == AVAILABLE):
+        return found
+    name = f'ReplicaSet "{new.metadata.name}"' if new else f'Deployment "{item.metadata.name}"'
+    if status["updatedReplicas"] == status["replicas"] == status["availableReplicas"] == item.spec.replicas:
+        return _placed(found, _said("Progressing", "True", AVAILABLE, f"{name} has successfully progressed.", world))
+    if _moved(item, status):
+        fresh = _said("Progressing", "True", UPDATED, f"{name} is progressing.", world)
+        return _placed(found, fresh, always=True)
+    if now is not None and reason in _WAITING and now.last_update_time:
+        past_s = (world.now - parse_time(now.last_update_time)).total_seconds()
+        if past_s >= item.spec.progress_deadline_seconds:
+            return _placed(found, _said("Progressing", "False", TIMED_OUT, f"{name} has timed out progressing.", world))
+    return found
+
+
+def _making(rollout: Rollout, found: list[Condition], world: World) -> list[Condition]:
+    failure = world.failures.get(rollout.item.metadata.uid)
+    if failure is None or failure.reason != CREATE_ERROR:
+        told = f'Created new replica set "{rollout.making}"'
+        return _placed(found, _said("Progressing", "True", CREATED, told, world))
+    told = f'Failed to create new replica set "{rollout.making}": {failure.message}'
+    return _placed(found, _said("Progressing", "False", CREATE_ERROR, told, world))
+
+
+def _replica_failure(rollout: Rollout) -> Condition | None:
+    """Why a set cannot make or remove pods; the new set's reason first."""
+    first = [rollout.new] if rollout.new else []
+    for one in (*first, *rollout.owned):
+        if (found := condition(one.status.conditions, "ReplicaFailure")) is not None:
+            return msgspec.structs.replace(found, last_update_time=found.last_transition_time)
+    return None
 
 
 def _moved(item: Deployment, status: Document) -> bool:
@@ -107,26 +154,22 @@ def _moved(item: Deployment, status: Document) -> bool:
     )
 
 
-def _fresh(item: Deployment, status: Document) -> bool:
-    """Whether a new rollout has begun since the last one was complete."""
-    return bool(item.metadata.generation != item.status.observed_generation and status["updatedReplicas"] == 0)
+def _said(kind: str, status: str, reason: str, message: str, world: World) -> Condition:
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        last_update_time=world.stamp,
+        last_transition_time=world.stamp,
+    )
 
 
-def _kept(entry: Condition) -> Document:
-    return {key: value for key, value in msgspec.to_builtins(entry).items() if value}
-
-
-def _set(item: Deployment, kind: str, status: str, reason: str, message: str, world: World, *, touch: bool) -> Document:
-    """A condition; the old one where nothing changes and `touch` is not asked for."""
-    old = condition(item.status.conditions, kind)
-    if old is not None and (old.status, old.reason, old.message) == (status, reason, message) and not touch:
-        return _kept(old)
-    moved = world.stamp if old is None or old.status != status else old.last_transition_time
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastUpdateTime": world.stamp,
-        "lastTransitionTime": moved,
-    }
+def _placed(found: Sequence[Condition], fresh: Condition, *, always: bool = False) -> list[Condition]:
+    """The conditions with `fresh` last; unchanged where it says nothing new, unless it is to be stamped `always`."""
+    old = condition(found, fresh.type)
+    if old is not None and (old.status, old.reason) == (fresh.status, fresh.reason) and not always:
+        return list(found)
+    if old is not None and old.status == fresh.status:
+        fresh = msgspec.structs.replace(fresh, last_transition_time=old.last_transition_time)
+    return [*(one for one in found if one.type != fresh.type), fresh]

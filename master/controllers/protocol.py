@@ -54,6 +54,14 @@ class Settings:
     kinds: tuple[Resource, ...] = ()  # everything that can be listed and deleted
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last step on behalf of an object failed: its `failure_reason`, and what the API server said."""
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """All that a plan may look at. It never changes."""
@@ -63,6 +71,7 @@ class World:
     steady_since_s: float  # since when our own writes have come through without a gap
     settings: Settings = field(default_factory=Settings)
     objects: Mapping[Resource, Mapping[str, Any]] = field(default_factory=dict)
+    failures: Mapping[str, Failure] = field(default_factory=dict)  # this controller's, by the uid it acted for
 
     def all(self, kind: Kind[T]) -> Mapping[str, T]:
         """Every object of a kind by `namespace/name` or `name`."""

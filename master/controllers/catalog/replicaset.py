@@ -15,6 +15,7 @@ from labctl.kube.resources import PODS, REPLICA_SETS
 from labctl.runtime.clock import parse_time
 from master.controllers.claiming import Related, claim, pod_of
 from master.controllers.pods import (
+    condition,
     is_active,
     is_available,
     is_finished,
@@ -39,6 +40,7 @@ from master.controllers.protocol import (
 from master.controllers.views import (
     PODS_KIND,
     REPLICA_SETS_KIND,
+    Condition,
     Pod,
     ReplicaSet,
 )
@@ -184,6 +186,7 @@ def _status(item: ReplicaSet, mine: Sequence[Pod], active: Sequence[Pod], world:
         "observedGeneration": item.metadata.generation,
     }
     status = item.status
+    conditions = _conditions(item, len(active), world)
     present = {
         "replicas": status.replicas,
         "fullyLabeledReplicas": status.fully_labeled_replicas,
@@ -192,11 +195,30 @@ def _status(item: ReplicaSet, mine: Sequence[Pod], active: Sequence[Pod], world:
         "terminatingReplicas": status.terminating_replicas or 0,
         "observedGeneration": status.observed_generation,
     }
-    if wanted != present:
-        yield Step(
-            ref(REPLICA_SETS, item.metadata),
-            (patch(REPLICA_SETS, item.metadata, {"status": wanted}, exact=True, subresource="status"),),
+    if wanted != present or conditions != status.conditions:
+        if conditions != status.conditions:
+            kept = [msgspec.to_builtins(one) for one in conditions]
+            wanted["conditions"] = [{key: value for key, value in one.items() if value} for one in kept]
+        change = patch(REPLICA_SETS, item.metadata, {"status": wanted}, exact=True, subresource="status")
+        yield Step(ref(REPLICA_SETS, item.metadata), (change,))
+
+
+def _conditions(item: ReplicaSet, active: int, world: World) -> tuple[Condition, ...]:
+    """ReplicaFailure from the first creation or deletion that failed until the number is right."""
+    present, failure = item.status.conditions, world.failures.get(item.metadata.uid)
+    known = condition(present, "ReplicaFailure")
+    if known is None and failure is not None and not item.metadata.deleting:
+        fresh = Condition(
+            type="ReplicaFailure",
+            status="True",
+            reason=failure.reason,
+            message=failure.message,
+            last_transition_time=world.stamp,
         )
+        return (*present, fresh)
+    if known is not None and failure is None and active == item.spec.replicas:
+        return tuple(one for one in present if one.type != "ReplicaFailure")
+    return present
 
 
 CONTROLLER = Controller(name="replicaset", reads=(PODS_KIND, REPLICA_SETS_KIND), plan=plan)

@@ -16,7 +16,7 @@ from labctl.runtime.clock import FakeClock, SystemClock
 from labctl.runtime.loop import Stop
 from master.controllers import process
 from master.controllers.loop import Informers, Runner, Surroundings
-from master.controllers.protocol import Controller, Delete, Kind, Patch, Plan, Settings, Step, Tell, World
+from master.controllers.protocol import Controller, Delete, Failure, Kind, Patch, Plan, Settings, Step, Tell, World
 from master.controllers.views import Pod
 from tests.unit.master.controllers.world import world
 
@@ -102,6 +102,48 @@ def test_a_failed_step_waits_its_own_backoff_while_the_others_go_on() -> None:
     bench.clock.advance(1.0)
     bench.run()
     assert api.calls[-2:] == ["patch a", "patch b"]
+
+
+def test_a_status_is_written_though_what_comes_before_it_fails() -> None:
+    api = Api(fail("a", Forbidden("not you")))
+    create = Step(about("a"), (change("a"),), failure_reason="FailedCreate")
+    report = Step(about("a"), (change("status"),))
+    Bench(api, lambda _, memory: Plan((create, create, report), memory=memory)).run()
+    assert api.calls == ["patch a", "patch status"]
+
+
+def test_after_a_conflict_nothing_more_is_done_for_the_object() -> None:
+    api = Api(fail("a", Conflict("stale")))
+    create = Step(about("a"), (change("a"),), failure_reason="FailedCreate")
+    report = Step(about("a"), (change("status"),))
+    Bench(api, lambda _, memory: Plan((create, report), memory=memory)).run()
+    assert api.calls == ["patch a"]
+
+
+def test_a_plan_learns_why_its_step_failed_until_it_no_longer_asks_for_it() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def plan(world: World, memory: int) -> Plan:
+        seen.append(dict(world.failures))
+        return Plan(steps("a")(world, 0).steps if memory < 2 else (), memory=memory + 1)
+
+    bench = Bench(Api(fail("a", Forbidden("not you"))), plan)
+    waits = [bench.run() for _ in range(4)]
+    assert waits[0] == waits[2] == 0.0  # what has changed may be reported
+    failure = {"uid-a": Failure("FailedUpdate", "not you")}
+    assert seen == [{}, failure, failure, {}]
+
+
+def test_an_object_that_cannot_be_read_is_told_of_once_and_the_others_go_on() -> None:
+    api = Api()
+    bench = Bench(api, steps("b"))
+    bench.pods.absorb({**stored("a", 7), "spec": {"hostNetwork": "perhaps"}})
+    bench.run()
+    bench.run()
+    assert [event.partition(" - ")[0] for event in api.events] == [
+        "FailedSync: cannot read this Pod: Expected `bool`, got `str`"
+    ]
+    assert api.calls == ["patch b", "patch b"]
 
 
 def test_a_conflict_is_looked_at_again_without_an_event() -> None:

@@ -8,7 +8,7 @@ from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from master.controllers import views
 from master.controllers.catalog.deployment import plan
-from master.controllers.protocol import Create, Delete, Patch, Plan, Tell
+from master.controllers.protocol import Create, Delete, Failure, Patch, Plan, Tell
 from master.controllers.rollout import Bounds, bounds, scaled
 from tests.unit.master.controllers.world import actions, ago, meta, owned_by, pod, statuses, world
 
@@ -45,6 +45,7 @@ def replica_set(turn: str, size: int, available: int | None = None, **more: Any)
         "metadata": meta(
             f"web-{turn}",
             annotations=notes,
+            labels={"app": "web", "pod-template-hash": turn},
             ownerReferences=owned_by("Deployment", "web"),
             creationTimestamp=more["created"],
             generation=1,
@@ -249,6 +250,95 @@ def test_any_rollout_ends_and_never_leaves_its_bounds() -> None:
                     break
                 ready["two"] = min(size["two"], ready["two"] + 1)
         assert size == {"one": 0, "two": replicas}
+
+
+def now(reason: str, status: str = "True", updated_s: float = 10.0) -> dict[str, Any]:
+    entry = {"type": "Progressing", "status": status, "reason": reason, "lastUpdateTime": ago(updated_s)}
+    return {"conditions": [entry]}
+
+
+def said(decided: Plan, kind: str = "Progressing") -> tuple[str, str, str]:
+    found = {entry["type"]: entry for entry in statuses(decided, DEPLOYMENTS)["web"]["conditions"]}
+    return found[kind]["status"], found[kind]["reason"], found[kind].get("message", "")
+
+
+def test_a_new_set_is_told_of_in_the_same_step_that_makes_it() -> None:
+    decided = decide(deployment(status=now("NewReplicaSetAvailable")), replica_set("one", 4))
+    (step,) = [step for step in decided.steps if any(isinstance(action, Create) for action in step.actions)]
+    assert [type(action).__name__ for action in step.actions] == ["Create", "Tell", "Patch"]
+    name = actions(decided, Create)[0].body["metadata"]["name"]
+    assert said(decided) == ("True", "NewReplicaSetCreated", f'Created new replica set "{name}"')
+    assert step.failure_reason == "ReplicaSetCreateError"
+
+
+def test_a_set_that_cannot_be_made_is_no_progress() -> None:
+    failures = {"uid-web": Failure("ReplicaSetCreateError", "no room")}
+    decided = plan(world({DEPLOYMENTS: [deployment()]}, failures=failures), None)
+    name = actions(decided, Create)[0].body["metadata"]["name"]
+    message = f'Failed to create new replica set "{name}": no room'
+    assert said(decided) == ("False", "ReplicaSetCreateError", message)
+    assert len(decided.steps) == 2  # the report does not wait for the creation to succeed
+
+
+def failing(turn: str, size: int) -> dict[str, Any]:
+    found = replica_set(turn, size, 0)
+    entry = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": f"quota of {turn}"}
+    found["status"]["conditions"] = [entry]
+    return found
+
+
+def test_why_a_set_cannot_make_pods_is_passed_on_and_the_new_set_s_reason_first() -> None:
+    decided = decide(deployment(), failing("one", 3), failing("two", 2))
+    assert said(decided, "ReplicaFailure") == ("True", "FailedCreate", "quota of two")
+    over = deployment(status={"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}]})
+    assert "ReplicaFailure" not in conditions(decide(over, replica_set("two", 4)))
+
+
+def test_scaling_a_complete_deployment_is_no_new_rollout() -> None:
+    item = deployment(8, status={**now("NewReplicaSetAvailable"), "replicas": 4, "updatedReplicas": 4})
+    assert said(decide(item, replica_set("two", 4)))[1] == "NewReplicaSetAvailable"  # being scaled
+    growing = replica_set("two", 8, 6, desired=8, most=10)
+    assert said(decide(item, growing))[1] == "NewReplicaSetAvailable"
+
+
+def test_pausing_and_resuming_are_told_but_a_missed_deadline_stays() -> None:
+    sets = (replica_set("one", 3), replica_set("two", 1, 0))
+    assert said(decide(deployment(paused=True, status=now("ReplicaSetUpdated")), *sets)) == (
+        "Unknown",
+        "DeploymentPaused",
+        "Deployment is paused",
+    )
+    resumed = decide(deployment(status=now("DeploymentPaused", "Unknown")), *sets)
+    assert said(resumed)[:2] == ("Unknown", "DeploymentResumed")
+    assert resumed.wake_after_s <= 600.0
+    late = deployment(paused=True, status=now("ProgressDeadlineExceeded", "False"))
+    assert said(decide(late, *sets))[:2] == ("False", "ProgressDeadlineExceeded")
+
+
+def test_a_missed_deadline_is_taken_back_by_progress() -> None:
+    item = deployment(status={**now("ProgressDeadlineExceeded", "False", 900), "replicas": 5})
+    assert said(decide(item, replica_set("one", 3), replica_set("two", 2, 1)))[:2] == ("True", "ReplicaSetUpdated")
+
+
+def test_a_paused_deployment_forgets_old_sets_too() -> None:
+    item = deployment(turn="three", revisionHistoryLimit=0, paused=True)
+    assert [action.name for action in actions(decide(item, replica_set("one", 0), replica_set("two", 4)), Delete)] == [
+        "web-one"
+    ]
+
+
+def test_a_set_whose_labels_no_longer_match_is_let_go() -> None:
+    stray = replica_set("two", 4)
+    stray["metadata"]["labels"] = {"app": "debug"}
+    decided = decide(deployment(), stray)
+    (gone,) = [action for action in actions(decided, Patch) if action.name == "web-two"]
+    assert gone.body["metadata"]["ownerReferences"] == [{"$patch": "delete", "uid": "uid-web"}]
+
+
+def test_conditions_that_others_set_stay() -> None:
+    mine = {"type": "example.com/Checked", "status": "True"}
+    decided = decide(deployment(status={"conditions": [mine]}), replica_set("two", 4))
+    assert mine in statuses(decided, DEPLOYMENTS)["web"]["conditions"]
 
 
 def test_a_name_that_a_former_deployment_s_set_still_holds_is_left_to_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.kube.resources import PODS, REPLICA_SETS
 from master.controllers.catalog.replicaset import plan
-from master.controllers.protocol import Create, Delete, Patch, Plan, Tell
+from master.controllers.protocol import Create, Delete, Failure, Patch, Plan, Tell
 from tests.unit.master.controllers.world import actions, meta, pod, statuses, world
 
 
@@ -168,3 +168,16 @@ def test_a_set_that_cannot_be_acted_on_gets_an_event_and_the_others_go_on() -> N
     (told,) = [action for action in actions(decided, Tell) if action.reason == "FailedSync"]
     assert "cannot act on this ReplicaSet" in told.message
     assert len(created(decided)) == 1
+
+
+def test_why_pods_cannot_be_made_stands_in_the_status_until_their_number_is_right() -> None:
+    failures = {"uid-web": Failure("FailedCreate", 'pods "web-x" is forbidden: exceeded quota: q')}
+    decided = plan(world({REPLICA_SETS: [replica_set(1)]}, failures=failures), None)
+    (entry,) = statuses(decided, REPLICA_SETS)["web"]["conditions"]
+    assert (entry["type"], entry["status"], entry["reason"]) == ("ReplicaFailure", "True", "FailedCreate")
+    assert entry["message"] == 'pods "web-x" is forbidden: exceeded quota: q'
+    item = replica_set(1)
+    item["status"] = {"conditions": [entry]}
+    assert "conditions" not in statuses(plan(world({REPLICA_SETS: [item]}), None), REPLICA_SETS)["web"]  # unknown yet
+    mended = plan(world({REPLICA_SETS: [item], PODS: [mine("a")]}), None)
+    assert statuses(mended, REPLICA_SETS)["web"]["conditions"] == []

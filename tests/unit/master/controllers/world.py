@@ -10,7 +10,7 @@ import msgspec
 from labctl.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
 from labctl.runtime.clock import rfc3339
 from master.controllers import views
-from master.controllers.protocol import Action, Patch, Plan, Settings, World
+from master.controllers.protocol import Action, Failure, Patch, Plan, Settings, World
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 VIEWS: dict[Resource, Any] = {
@@ -92,6 +92,7 @@ def world(
     now_s: float = 1000.0,
     steady_since_s: float = 0.0,
     settings: Settings | None = None,
+    failures: dict[str, Failure] | None = None,
     kinds: dict[Resource, Any] | None = None,
 ) -> World:
     """A world of documents, each decoded as the informers do."""
@@ -106,6 +107,7 @@ def world(
         steady_since_s=steady_since_s,
         settings=settings or Settings(),
         objects=decoded,
+        failures=failures or {},
     )
 
 
