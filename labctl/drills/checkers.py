@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
+from labctl.drills import linear
 from labctl.drills.contract import Bound
 from labctl.drills.history import History
 from labctl.drills.inspection import differences, unasked
@@ -27,6 +28,7 @@ from labctl.drills.records import (
     PodSeen,
     Probed,
     ReadBack,
+    ReadOnce,
     Replayed,
     Sampled,
     Scene,
@@ -71,21 +73,50 @@ Checker = Callable[[Case], Said]
 
 
 def writes_kept(case: Case) -> Said:
-    """A: no acknowledged write lost."""
-    wrote = [record for _, record in case.history.of(Wrote)]
-    acknowledged = [record.key for record in wrote if record.acknowledged]
+    """A: no acknowledged write lost, and every read in its place: the sequenced records are linearizable."""
+    wrote = list(case.history.of(Wrote))
     if not wrote:
         return Result.NOT_APPLICABLE, "this drill writes no sequenced records"
+    acknowledged = [(at_s, record.key) for at_s, record in wrote if record.acknowledged]
+    broken = linear.violations(*_operations(case.history))
     read = case.history.last(ReadBack)
     if read is None or read[1].error:
+        if broken:
+            return Result.FAIL, _some(broken)
         return Result.UNKNOWN, f"the records were not read back: {read[1].error if read else 'the drill ended early'}"
     if not acknowledged:
-        return Result.UNKNOWN, f"none of {len(wrote)} writes was acknowledged: {wrote[-1].error}"
-    lost = sorted(set(acknowledged) - set(read[1].keys))
+        return Result.UNKNOWN, f"none of {len(wrote)} writes was acknowledged: {wrote[-1][1].error}"
+    began_s = read[0] if read[1].began_s is None else read[1].began_s
+    lost = sorted({key for at_s, key in acknowledged if at_s <= began_s} - set(read[1].keys))
+    strange = sorted(set(read[1].keys) - {record.key for _, record in wrote})
     if lost:
         return Result.FAIL, f"{len(lost)} of {len(acknowledged)} acknowledged writes are lost: {_some(lost)}"
+    if broken or strange:
+        return Result.FAIL, _some([*broken, *(f"{key} was read back, and nobody wrote it" for key in strange)])
     unanswered = len(wrote) - len(acknowledged)
-    return Result.PASS, f"all {len(acknowledged)} acknowledged writes were read back; {unanswered} got no answer"
+    reads = sum(not record.error for _, record in case.history.of(ReadOnce))
+    return Result.PASS, (
+        f"all {len(acknowledged)} acknowledged writes were read back; {unanswered} got no answer"
+        + (f"; {reads} reads along the way were linearizable" if reads else "")
+    )
+
+
+def _operations(history: History) -> tuple[list[linear.Write], list[linear.Read]]:
+    """The sequenced records as operations with a beginning and an end; those of older histories say too little."""
+    writes = [
+        linear.Write(one.key, one.after, one.began_s, at_s, acknowledged=one.acknowledged, refused=one.refused)
+        for at_s, one in history.of(Wrote)
+        if one.after is not None and one.began_s is not None
+    ]
+    if not writes:
+        return [], []
+    reads = [linear.Read(one.last, one.count, one.began_s, at_s) for at_s, one in history.of(ReadOnce) if not one.error]
+    reads += [
+        linear.Read(max(one.keys, default=""), len(one.keys), one.began_s, at_s)
+        for at_s, one in history.of(ReadBack)
+        if not one.error and one.began_s is not None
+    ]
+    return writes, reads
 
 
 def one_per_identity(case: Case) -> Said:

@@ -216,10 +216,26 @@ class Probed(_Record, tag="probe", frozen=True):
 
 
 class Wrote(_Record, tag="wrote", frozen=True):
-    """One write of the sequenced records; without an acknowledgement its effect is unknown."""
+    """One write of the sequenced records; without an acknowledgement its effect is unknown, unless it was refused.
+
+    The entry's time is its end. `after` is the record that it was to follow ("": none yet): the write is a
+    compare-and-swap, so it may have taken effect only where that record was the newest.
+    """
 
     key: str
     acknowledged: bool
+    error: str = ""
+    began_s: float | None = None
+    after: str | None = None
+    refused: bool = False  # the server said that it did nothing: a Conflict
+
+
+class ReadOnce(_Record, tag="read", frozen=True):
+    """One read of the sequenced records while they are written; the entry's time is its end."""
+
+    began_s: float
+    last: str = ""  # the newest record found; "": none
+    count: int = 0
     error: str = ""
 
 
@@ -228,6 +244,7 @@ class ReadBack(_Record, tag="read-back", frozen=True):
 
     keys: tuple[str, ...] = ()
     error: str = ""
+    began_s: float | None = None
 
 
 class Container(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -285,7 +302,7 @@ Seen = NodeSeen | PodSeen | SliceSeen | LeaseSeen
 Record = (
     Started | Scene | PhaseBegan | Said | FaultBegan | FaultEnded | HealBegan | HealEnded | Interrupted
     | NodeSeen | PodSeen | SliceSeen | LeaseSeen | StreamOpened | StreamResumed | StreamLost | Replayed
-    | Probed | Wrote | ReadBack | Sampled | Inspected
+    | Probed | Wrote | ReadOnce | ReadBack | Sampled | Inspected
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from labctl.drills.target import Machine, Reopen
 from labctl.kube.client import ListMeta, RawList, WatchEvent
-from labctl.kube.errors import AlreadyExists, NotFound
+from labctl.kube.errors import AlreadyExists, Conflict, NotFound
 from labctl.kube.resources import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -126,9 +126,12 @@ class FakeApi:
 
     def patch(self, resource: Resource, name: str, body: object, namespace: str = "") -> Document:
         assert isinstance(body, dict)
-        data = body["data"]
-        self.change(resource, _key(namespace, name), lambda found: found["data"].update(data))
-        return self.get(resource, name, namespace)
+        data, expected = body["data"], body.get("metadata", {}).get("resourceVersion")
+        with self._changed:
+            if expected not in (None, self.get(resource, name, namespace)["metadata"]["resourceVersion"]):
+                raise Conflict("the object has been modified; please apply your changes to the latest version")
+            self.change(resource, _key(namespace, name), lambda found: found["data"].update(data))
+            return self.get(resource, name, namespace)
 
     def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
         self.remove(resource, _key(namespace, name))

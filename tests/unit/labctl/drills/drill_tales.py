@@ -23,6 +23,7 @@ from labctl.drills.records import (
     PodSeen,
     Probed,
     ReadBack,
+    ReadOnce,
     Record,
     Replayed,
     Sampled,
@@ -78,6 +79,7 @@ class Tale:
     read: tuple[str, ...] = ("n000000", "n000001", "n000002")
     more: list[tuple[float, Record]] = field(default_factory=list)
     without: tuple[type, ...] = ()
+    stateful: bool = False  # a StatefulSet's pod runs on worker1, and on worker2 from `rescheduled` on
     _told: list[tuple[float, Record]] = field(default_factory=list)
 
     def tell(self) -> History:
@@ -120,7 +122,9 @@ class Tale:
         self._at(self.last_lease, LeaseSeen(event="MODIFIED", rv="", name="worker1"))
         self._at(-1, inspected("steady", "worker1", "worker1", "worker2"))
         for number, key in enumerate(self.written):
-            self._at(-2 + number, Wrote(key=key, acknowledged=True))
+            began_s, after = ZERO - 2.01 + number, self.written[number - 1] if number else ""
+            self._at(-2 + number, Wrote(key=key, acknowledged=True, began_s=began_s, after=after))
+            self._at(-1.5 + number, ReadOnce(began_s=ZERO - 1.51 + number, last=key, count=number + 1))
 
     def _during(self) -> None:
         self._at(0, FaultBegan(fault="cut the power of worker1", nodes=("worker1",)))
@@ -150,7 +154,15 @@ class Tale:
                 self._at(self.ready_again + 0.5, pod(name, "worker1", event="DELETED", rv="", deleting=True))
             self._at(self.ready_again + 1, Sampled(machines=(Counted(node="worker1"), Counted(node="worker2"))))
             self._at(self.ready_again + 2, inspected("healed", "worker2", "worker2", "worker2"))
-        self._at(self.end - 0.1, ReadBack(keys=self.read))
+        self._at(self.end - 0.1, ReadBack(keys=self.read, began_s=ZERO + self.end - 0.11))
+        if self.stateful:
+            self._identity()
+
+    def _identity(self) -> None:
+        owned = pod("db-0", "worker1", event="LISTED", rv="904", ready=True, owner="StatefulSet/db")
+        self._at(-8, msgspec.structs.replace(owned, labels={}))
+        for at, node, id in ((-4, "worker1", "old"), (-2, "worker1", "old"), (self.rescheduled, "worker2", "new")):
+            self._at(at, Sampled(machines=(Counted(node=node, containers=(container("db-0", id=id),)),)))
 
     def _load(self) -> None:
         """20 requests a second; while the dead endpoints are listed every third one fails after a second."""
