@@ -16,14 +16,18 @@ from labctl.drills.records import (
     FaultBegan,
     HealBegan,
     HealEnded,
+    Inspected,
     NodeSeen,
     PhaseBegan,
     PodSeen,
     Probed,
+    Sampled,
     Scene,
+    Wrote,
 )
 
 _BUCKETS = 140
+_LANES = 40  # of a kind; more would not be read
 _STEPS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 
 
@@ -60,6 +64,14 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """Requests of one stretch of the drill."""
+
+    sent: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """Everything that is drawn."""
 
@@ -67,13 +79,20 @@ class Picture:
     to_s: float
     replicas: int
     phases: tuple[Span, ...]
+    faults: tuple[Lane, ...]
     nodes: tuple[Lane, ...]
     pods: tuple[Lane, ...]
-    endpoints: tuple[Span, ...]  # state is the number of ready ones
+    identities: tuple[Lane, ...]  # StatefulSet pods, as counted inside the machines; a span's label is its machine
+    endpoints: tuple[Lane, ...]
+    ready: tuple[Span, ...]  # state is the number of ready endpoints
     buckets: tuple[Bucket, ...]
+    before: Count  # requests that had ended when the fault began
+    since: Count  # those that are judged
+    writes: tuple[Span, ...]  # of sequenced records: state is ready, unready (refused) or unknown (no answer)
     contract: tuple[Judged, ...]
     heal_s: float | None
     failures_from_s: float | None  # when the first request that failed was meant to be sent
+    hidden: int = 0  # lanes left out because there are too many
 
 
 def picture(history: History, scene: Scene, report: Report) -> Picture:
@@ -85,19 +104,38 @@ def picture(history: History, scene: Scene, report: Report) -> Picture:
     begin_s = min((probe.intended_s for probe in probes), default=history[0].t_s)
     from_s, to_s = max(begin_s - origin, -8.0), max(entry.t_s for entry in history) - origin
     heal = history.first(HealBegan)
+    judged = load(history)
+    pods = tuple(_pods(history, scene, origin, from_s, to_s))
+    endpoints = tuple(_endpoint_lanes(history, scene, origin, from_s, to_s))
+    identities = tuple(_identities(history, origin, from_s))
     return Picture(
         from_s=from_s,
         to_s=max(to_s, from_s + 1.0),
         replicas=scene.replicas,
         phases=_clip(_phases(history, origin, to_s), from_s),
+        faults=tuple(_faults(history, origin, to_s)),
         nodes=tuple(_node(history, name, origin, from_s, to_s) for name in scene.nodes),
-        pods=tuple(_pods(history, scene, origin, from_s, to_s)),
-        endpoints=_clip(_endpoints(history, scene, origin, to_s), from_s),
+        pods=pods[:_LANES],
+        identities=identities[:_LANES],
+        endpoints=endpoints[:_LANES],
+        ready=_clip(_ready(history, scene, origin, to_s), from_s),
         buckets=buckets(probes, origin, from_s, to_s),
+        before=_less(_count(probes), _count(judged)),
+        since=_count(judged),
+        writes=_clip(_writes(history, origin), from_s),
         contract=report.contract,
         heal_s=None if heal is None else heal[0] - origin,
-        failures_from_s=min((probe.intended_s - origin for probe in load(history) if not probe.ok), default=None),
+        failures_from_s=min((probe.intended_s - origin for probe in judged if not probe.ok), default=None),
+        hidden=sum(max(0, len(lanes) - _LANES) for lanes in (pods, endpoints, identities)),
     )
+
+
+def _count(probes: Sequence[Probed]) -> Count:
+    return Count(len(probes), sum(not probe.ok for probe in probes))
+
+
+def _less(all_of_them: Count, part: Count) -> Count:
+    return Count(all_of_them.sent - part.sent, all_of_them.failed - part.failed)
 
 
 def bucket_s(duration_s: float, most: int = _BUCKETS) -> float:
@@ -142,10 +180,19 @@ def _node(history: History, name: str, origin: float, from_s: float, to_s: float
             state = {"True": "ready", "False": "unready"}.get(node.ready, "unknown")
             tainted = any("NoExecute" in taint for taint in node.taints)
             states.append((at_s - origin, "gone" if node.event == "DELETED" else state, "tainted" if tainted else ""))
-    struck = [at_s - origin for at_s, fault in history.of(FaultBegan) if name in fault.nodes]
-    healed = [at_s - origin for at_s, _ in history.of(HealEnded)]
-    beneath = (Span(struck[0], min(healed, default=to_s), "off", "power off"),) if struck else ()
+    beneath = tuple(
+        Span(lane.spans[0].from_s, lane.spans[0].to_s, "struck", lane.label)
+        for lane in _faults(history, origin, to_s, name)
+    )
     return Lane(name, _clip(_spans(states, to_s), from_s), beneath=beneath)
+
+
+def _faults(history: History, origin: float, to_s: float, node: str = "") -> Iterable[Lane]:
+    """Each fault from its order to the end of the heal; with `node` only those that strike it."""
+    healed_s = min((at_s - origin for at_s, _ in history.of(HealEnded)), default=to_s)
+    for at_s, fault in history.of(FaultBegan):
+        if not node or node in fault.nodes:
+            yield Lane(fault.fault, (Span(at_s - origin, max(healed_s, at_s - origin), "struck", fault.fault),))
 
 
 def _pods(history: History, scene: Scene, origin: float, from_s: float, to_s: float) -> Iterable[Lane]:
@@ -169,7 +216,59 @@ def _pod_state(pod: PodSeen) -> str:
     return "unready" if pod.phase == "Running" else "pending"
 
 
-def _endpoints(history: History, scene: Scene, origin: float, to_s: float) -> list[Span]:
+def _endpoint_lanes(history: History, scene: Scene, origin: float, from_s: float, to_s: float) -> Iterable[Lane]:
+    """A lane for each endpoint that the service ever had, in the order of their coming."""
+    states: dict[str, list[tuple[float, str, str]]] = {}
+    where: dict[str, str] = {}
+    for at_s, endpoints in slices_over_time(history, scene):
+        there = {one.address: one for one in endpoints}
+        for address in states.keys() | there.keys():
+            one = there.get(address)
+            state = "gone" if one is None else "ready" if one.ready else "ending" if one.terminating else "unready"
+            states.setdefault(address, []).append((at_s - origin, state, ""))
+            where[address] = one.node if one is not None else where[address]
+    for address, seen in sorted(states.items(), key=lambda entry: (entry[1][0][0], entry[0])):
+        spans = [span for span in _spans(seen, to_s) if span.state != "gone"]
+        yield Lane(address, _clip(spans, from_s), detail=where[address])
+
+
+def _identities(history: History, origin: float, from_s: float) -> Iterable[Lane]:
+    """What ran under each StatefulSet pod's name, from the first to the last look that found it running."""
+    owned = {(pod.namespace, pod.name) for _, pod in history.of(PodSeen) if pod.owner.startswith("StatefulSet/")}
+    lives: dict[tuple[str, str], dict[tuple[str, str], tuple[float, float]]] = {}
+    for entry in history:
+        if not isinstance(entry.what, Sampled | Inspected):
+            continue
+        for machine in entry.what.machines:
+            for one in machine.containers:
+                if one.running and (one.namespace, one.pod) in owned:
+                    spans = lives.setdefault((one.pod, one.name), {})
+                    first_s, _ = spans.get((machine.node, one.id), (entry.t_s, 0.0))
+                    spans[machine.node, one.id] = (first_s, entry.t_s)
+    for (pod, name), found in sorted(lives.items()):
+        # Two rows, so that two lives at one time are seen as two.
+        rows: tuple[list[Span], list[Span]] = ([], [])
+        for (node, _), (first_s, last_s) in sorted(found.items(), key=lambda life: life[1]):
+            span = Span(first_s - origin, last_s - origin, "ready", node)
+            crowded = bool(rows[0]) and span.from_s <= rows[0][-1].to_s
+            rows[crowded].append(Span(span.from_s, span.to_s, "unknown", node) if crowded else span)
+        yield Lane(pod, _clip(rows[0], from_s), detail=name, beneath=_clip(rows[1], from_s))
+
+
+def _writes(history: History, origin: float) -> list[Span]:
+    states = {True: "ready", False: "unknown"}
+    return [
+        Span(
+            (at_s if one.began_s is None else one.began_s) - origin,
+            at_s - origin,
+            "unready" if one.refused else states[one.acknowledged],
+            one.key,
+        )
+        for at_s, one in history.of(Wrote)
+    ]
+
+
+def _ready(history: History, scene: Scene, origin: float, to_s: float) -> list[Span]:
     states = []
     for at_s, endpoints in slices_over_time(history, scene):
         states.append((at_s - origin, str(sum(endpoint.ready for endpoint in endpoints)), ""))

@@ -1,4 +1,4 @@
-"""Writing a report: `report.json`, one self-contained page `report.html`, and the history beside them.
+"""Writing a report: `report.json`, `report.xml` (JUnit), one self-contained page `report.html`, and the history.
 
 The page holds everything it shows: style, drawings, no script, no request to anywhere.
 """
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from labctl.drills import history as histories
 from labctl.drills.history import History
+from labctl.drills.junit import junit
 from labctl.drills.model import Drill, Judged, Report, Verdict
 from labctl.drills.picture import picture
 from labctl.drills.records import Scene
@@ -21,7 +22,7 @@ from labctl.drills.registry import drill_named
 from labctl.drills.svg import draw
 from labctl.runtime.errors import LabError, UsageError
 
-JSON_NAME, HTML_NAME = "report.json", "report.html"
+JSON_NAME, XML_NAME, HTML_NAME = "report.json", "report.xml", "report.html"
 _WIDE, _NARROW = 1080, 358
 _TILES = ("detected_s", "endpoint_removed_s", "rescheduled_s", "serving_again_s", "error_window_s")
 _MARKS = {"pass": "✓", "fail": "✗", "unknown": "?", "not-applicable": "–"}  # noqa: RUF001 - a dash, as drawn
@@ -39,6 +40,7 @@ def write(folder: Path, report: Report, history: History) -> tuple[Path, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _put(folder / JSON_NAME, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        _put(folder / XML_NAME, junit((report,)))
         _put(folder / HTML_NAME, page(report, history).encode())
         record = folder / histories.NAME
         if not record.exists():
@@ -58,7 +60,6 @@ def page(report: Report, history: History) -> str:
     if scene is not None:
         seen = picture(history, scene[1], report)
         drawings = {"wide": Markup(draw(seen, _WIDE)), "narrow": Markup(draw(seen, _NARROW))}  # noqa: S704 - escaped there
-    contract = {judged.measure: judged for judged in report.contract}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("labctl.drills"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -68,7 +69,7 @@ def page(report: Report, history: History) -> str:
         drill=_drill(report.drill),
         summary=summary(report),
         verdict_class=_CLASSES[report.verdict],
-        tiles=[contract[name] for name in _TILES if name in contract],
+        tiles=tiles(report),
         gauge=gauge,
         marks=_MARKS,
         drawings=drawings,
@@ -93,21 +94,33 @@ def gauge(judged: Judged) -> dict[str, float]:
 
 
 def summary(report: Report) -> str:
-    """The story in two sentences."""
+    """The story in two sentences; what a drill does not wait for, it does not miss."""
     found = report.measures
-    who = " and ".join(report.victims)
+    awaited = {one.measure for one in report.contract if one.upper_s is not None}
+    who = " and ".join(report.victims) or report.lab
     told = []
     if found.detected_s is not None:
         told.append(f"seen to be gone after {seconds(found.detected_s)}")
     if found.serving_again_s is not None:
         told.append(f"the service was whole again after {seconds(found.serving_again_s)}")
-    first = f"{who}: {', '.join(told)}." if told else f"{who}: neither detection nor recovery was seen."
+    if told:
+        first = f"{who}: {', '.join(told)}."
+    elif awaited & {"detected_s", "serving_again_s"}:
+        first = f"{who}: neither detection nor recovery was seen."
+    else:
+        first = f"{who}: no node was given up."
     if not found.requests_failed:
         return f"{first} None of {found.requests_sent:,} requests failed."
     return (
         f"{first} {found.requests_failed:,} of {found.requests_sent:,} requests failed, "
         f"within {seconds(found.error_window_s)}."
     )
+
+
+def tiles(report: Report) -> tuple[Judged, ...]:
+    """The bounds that are shown large: the customary ones, else the first of this drill's own."""
+    contract = {judged.measure: judged for judged in report.contract if judged.upper_s is not None}
+    return tuple(contract[name] for name in _TILES if name in contract) or tuple(contract.values())[:5]
 
 
 def _drill(name: str) -> Drill | None:

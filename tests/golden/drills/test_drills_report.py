@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import html
+import json
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
+import msgspec
 import pytest
 
 from labctl.drills import report as reports
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.history import History
 from labctl.drills.judge import judge
+from labctl.drills.junit import junit
 from labctl.drills.model import Report
 from labctl.drills.narrate import tell
 from labctl.drills.picture import bucket_s, picture
-from labctl.drills.records import Said, Scene
+from labctl.drills.records import Probed, ReadBack, Said, Scene
+from labctl.drills.schema import REPORT_SCHEMA, report_schema
 from labctl.drills.svg import draw
 from labctl.kube.timing import FAST
+from tests.golden.drills.browser import Looked, flaws, look
 from tests.unit.labctl.drills.drill_tales import Tale
 
 GOLDEN = Path(__file__).parent / "report.json"
@@ -36,6 +40,56 @@ def test_the_json_report_is_as_agreed(tmp_path: Path) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_bytes(path.read_bytes())
     assert path.read_text() == GOLDEN.read_text()
+
+
+def test_the_report_keeps_to_the_schema_that_is_published_for_it(tmp_path: Path) -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        REPORT_SCHEMA.write_bytes(msgspec.json.format(msgspec.json.encode(report_schema()), indent=2) + b"\n")
+    published = json.loads(REPORT_SCHEMA.read_bytes())
+    assert published == report_schema(), "the format changed: python -m labctl.drills.schema"
+    for tale in (Tale(), Tale(took=False), Tale(endpoint_removed=30.0, serving=30.0, without=(Probed, ReadBack))):
+        path, _ = reports.write(tmp_path, *made(tale))
+        jsonschema.validate(json.loads(path.read_bytes()), published)
+
+
+def test_a_report_that_says_something_else_does_not_keep_to_the_schema(tmp_path: Path) -> None:
+    path, _ = reports.write(tmp_path, *made(Tale()))
+    for change in ({"verdict": "fine"}, {"victims": "worker1"}, {"measures": {"detected_s": "soon"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**json.loads(path.read_bytes()), **change}, json.loads(REPORT_SCHEMA.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("tale", "counts", "failed"),
+    [
+        (Tale(), (0, 0, 1), set()),
+        (Tale(read=("n000000",)), (2, 0, 1), {"verdict", "A: No acknowledged write lost"}),
+        (Tale(without=(ReadBack,)), (0, 2, 1), {"verdict", "A: No acknowledged write lost"}),
+        (Tale(heal_ok=False), (1, 0, 1), {"verdict"}),
+    ],
+    ids=["pass", "violated", "unknown", "not healed"],
+)
+def test_junit_tells_what_broke_and_what_could_not_be_told(
+    tmp_path: Path, tale: Tale, counts: tuple[int, int, int], failed: set[str]
+) -> None:
+    report, told = made(tale)
+    reports.write(tmp_path, report, told)
+    root = ElementTree.fromstring((tmp_path / "report.xml").read_bytes())
+    (suite,) = root
+    cases = suite.findall("testcase")
+    assert len(cases) == int(suite.attrib["tests"]) == 1 + len(report.invariants) + len(report.contract)
+    assert tuple(int(suite.attrib[key]) for key in ("failures", "errors", "skipped")) == counts
+    assert {
+        one.attrib["name"] for one in cases if one.find("failure") is not None or one.find("error") is not None
+    } == failed
+    assert [int(root.attrib[key]) for key in ("failures", "errors")] == list(counts[:2])
+
+
+def test_what_a_cluster_says_cannot_break_the_xml() -> None:
+    report, _ = made(Tale(written=("\x00\x1b[31m<&\ud800>",), read=()))
+    root = ElementTree.fromstring(junit((report, report)))
+    assert len(root) == 2
+    assert "<&" in "".join(one.attrib["message"] for one in root.iter("failure"))
 
 
 def test_the_timeline_tells_the_story_in_order() -> None:
@@ -89,30 +143,34 @@ def test_bars_of_requests_have_a_round_width(duration_s: float, step_s: float) -
     assert bucket_s(duration_s) == step_s
 
 
-_ASK = """<!doctype html><body style="margin:0"><iframe id="f" style="width:390px;height:900px;border:0"
-srcdoc="{page}"></iframe><script>onload=()=>{{const d=f.contentDocument.documentElement;
-document.title="scroll "+d.scrollWidth+" client "+d.clientWidth}}</script>"""
+PAGES = {"pass": Tale(stateful=True), "violated": Tale(endpoint_removed=30.0, serving=30.0, read=())}
 
 
-@pytest.mark.parametrize(
-    "tale", [Tale(), Tale(endpoint_removed=30.0, serving=30.0, read=())], ids=["pass", "contract violated"]
-)
-def test_a_browser_shows_it_without_complaint_and_a_phone_needs_no_scrolling(tmp_path: Path, tale: Tale) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    assert browser, "this test needs chromium: apt-get install chromium"
-    page = reports.page(*made(tale))
-    outer = tmp_path / "outer.html"
-    outer.write_text(_ASK.format(page=html.escape(page, quote=True)))
-    done = subprocess.run(
-        [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--enable-logging=stderr", "--window-size=800,1000", "--dump-dom", f"file://{outer}",
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    found = re.search(r"<title>scroll (\d+) client (\d+)</title>", done.stdout)
-    assert found, done.stderr[-2000:]
-    assert found.group(1) == found.group(2) == "390"
-    assert ":CONSOLE" not in done.stderr
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Looked:
+    return look(tmp_path_factory.mktemp("browser"), {name: reports.page(*made(tale)) for name, tale in PAGES.items()})
+
+
+def test_a_browser_shows_it_without_complaint_to_everybody(looked: Looked) -> None:
+    """No console error, nothing loaded, no sideways scrolling on a phone, contrast AA in light and dark."""
+    assert len(looked.frames) == 8
+    assert flaws(looked) == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_what_matters_can_be_read_in_the_browser(looked: Looked, width: int) -> None:
+    good, bad = (str(looked.frames[f"{name}-{width}-light"]["text"]) for name in PAGES)
+    for words in (
+        "A worker loses its power", "4.20 s", "cut the power of worker1", "since the fault 23 of 390 failed",
+        "before the fault 0 of 60 failed", "db-0", "10.244.0.97", "3 of 3 acknowledged", "serving again",
+        "The contract under fast", "Every event", "all 3 acknowledged writes were read back",
+    ):  # fmt: skip
+        assert words in good, words
+    assert "contract violated" in bad
+    assert "3 of 3 acknowledged writes are lost" in bad
+    assert "never" in bad
+
+
+def test_the_keyboard_reaches_every_lane_and_link(looked: Looked) -> None:
+    for name, frame in looked.frames.items():
+        assert frame["reached"] >= 25, name
