@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from labctl.cli.console import ERR, OUT, print_json, print_table
 from labctl.cli.context import Group, name_option, open_lab, output_option
 from labctl.cli.drill_print import print_plan, print_suite
+from labctl.cli.report import DRILL_COMMANDS
 from labctl.drills import runner
 from labctl.drills.lab import LabTarget
 from labctl.drills.live import print_report, watching
@@ -143,5 +144,8 @@ def heal(name: str | None) -> None:
             hint="mend what it names (`labctl status` shows the machines), then run `labctl heal` again",
         )
 
+
+for command in DRILL_COMMANDS:
+    drill.add_command(command)
 
 COMMANDS = (drill, heal)

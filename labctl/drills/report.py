@@ -13,6 +13,7 @@ import msgspec
 from markupsafe import Markup
 
 from labctl.drills import history as histories
+from labctl.drills.compare import Comparison, Row, broken
 from labctl.drills.history import History
 from labctl.drills.junit import junit
 from labctl.drills.model import Drill, Judged, Report, Verdict
@@ -60,11 +61,7 @@ def page(report: Report, history: History) -> str:
     if scene is not None:
         seen = picture(history, scene[1], report)
         drawings = {"wide": Markup(draw(seen, _WIDE)), "narrow": Markup(draw(seen, _NARROW))}  # noqa: S704 - escaped there
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("labctl.drills"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["seconds"] = seconds
-    return environment.get_template("report.html").render(
+    return _template("report.html").render(
         report=report,
         drill=_drill(report.drill),
         summary=summary(report),
@@ -75,6 +72,37 @@ def page(report: Report, history: History) -> str:
         drawings=drawings,
         duration_s=history[-1].t_s - history[0].t_s,
     )
+
+
+def compare_page(found: Comparison) -> str:
+    """The page that lays several runs beside each other."""
+    return _template("compare.html").render(
+        runs=found.runs,
+        rows=found.rows,
+        letters=found.letters,
+        titles=found.titles,
+        drills=found.drills,
+        passed=found.passed,
+        scales={row.measure: 100.0 / (max(row.upper_s or 0.0, row.most_s or 0.0) * 1.05 or 1.0) for row in found.rows},
+        broken=broken,
+        happened=happened,
+        marks=_MARKS,
+        classes=_CLASSES,
+    )
+
+
+def happened(row: Row) -> str:
+    """In how many of the runs, where it was not in all: a spread says nothing of the others."""
+    count = sum(cell.seconds is not None for cell in row.cells)
+    return "" if count == len(row.cells) else f" in {count} of {len(row.cells)} runs"
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("labctl.drills"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["seconds"] = seconds
+    return environment.get_template(name)
 
 
 def seconds(value: float | None) -> str:

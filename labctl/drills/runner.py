@@ -16,6 +16,7 @@ from types import FrameType
 
 from labctl.drills import history, lock, report, undo
 from labctl.drills.deadman import DeadMan
+from labctl.drills.flight import FlightRecorder
 from labctl.drills.judge import judge
 from labctl.drills.model import Drill, Options, Report
 from labctl.drills.records import FaultBegan
@@ -49,12 +50,26 @@ def run(
         dead_man = DeadMan(folder, lock_fd)
         dead_man.arm()
         try:
-            with _interrupts(session):
+            with _interrupts(session), _flight(session, target, clock):
                 return _conduct(session, drill, target, options, ui)
         finally:
             dead_man.dismiss()
     finally:
         os.close(lock_fd)
+
+
+@contextlib.contextmanager
+def _flight(session: Session, target: Target, clock: Clock) -> Iterator[None]:
+    """Every machine's own record of the drill, into the run's folder; of one that struck nothing there is none."""
+    recorder = FlightRecorder(target, clock)
+    recorder.start()
+    try:
+        yield
+    finally:
+        if session.recorder.history().first(FaultBegan) is None:
+            recorder.stop()
+        else:
+            recorder.gather(session.run_dir)
 
 
 def heal(target: Target, clock: Clock | None = None) -> Recovery:

@@ -14,6 +14,7 @@ import pytest
 
 from labctl.drills import report as reports
 from labctl.drills.catalog.worker_power_loss import DRILL
+from labctl.drills.compare import Run, compare
 from labctl.drills.history import History
 from labctl.drills.judge import judge
 from labctl.drills.junit import junit
@@ -148,12 +149,15 @@ PAGES = {"pass": Tale(stateful=True), "violated": Tale(endpoint_removed=30.0, se
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory: pytest.TempPathFactory) -> Looked:
-    return look(tmp_path_factory.mktemp("browser"), {name: reports.page(*made(tale)) for name, tale in PAGES.items()})
+    pages = {name: reports.page(*made(tale)) for name, tale in PAGES.items()}
+    runs = [Run(f"20260131T080000Z-{name}", made(tale)[0]) for name, tale in PAGES.items()] * 4
+    pages["compared"] = reports.compare_page(compare(runs))
+    return look(tmp_path_factory.mktemp("browser"), pages)
 
 
 def test_a_browser_shows_it_without_complaint_to_everybody(looked: Looked) -> None:
     """No console error, nothing loaded, no sideways scrolling on a phone, contrast AA in light and dark."""
-    assert len(looked.frames) == 8
+    assert len(looked.frames) == 12
     assert flaws(looked) == []
 
 
@@ -166,6 +170,7 @@ def test_what_matters_can_be_read_in_the_browser(looked: Looked, width: int) -> 
         "The contract under fast", "Every event", "all 3 acknowledged writes were read back",
     ):  # fmt: skip
         assert words in good, words
+    assert "4 of 8 passed" in str(looked.frames[f"compared-{width}-light"]["text"])
     assert "contract violated" in bad
     assert "3 of 3 acknowledged writes are lost" in bad
     assert "never" in bad
@@ -173,4 +178,4 @@ def test_what_matters_can_be_read_in_the_browser(looked: Looked, width: int) -> 
 
 def test_the_keyboard_reaches_every_lane_and_link(looked: Looked) -> None:
     for name, frame in looked.frames.items():
-        assert frame["reached"] >= 25, name
+        assert frame["reached"] >= (12 if name.startswith("compared") else 25), name

@@ -45,10 +45,10 @@ FEW = settings(
 @st.composite
 def tales(draw: st.DrawFn) -> Tale:
     """Drills that go by the contract, each with its own timing, number of writes and load."""
-    part = st.floats(0.0, 1.0, allow_nan=False)
+    part = st.floats(0.0, 1.0)
     detected = 4.0 + 1.2 * draw(part)
     tainted = detected + 0.3 * draw(part)
-    evicted = tainted + 1.05 + 0.5 * draw(part)
+    evicted = tainted + 1.01 + 0.2 * draw(part)
     rescheduled = evicted + 0.2 + 2.0 * draw(part)
     serving = rescheduled + 0.01 + 0.2 * draw(part)
     keys = tuple(f"n{number:06}" for number in range(draw(st.integers(2, 8))))
