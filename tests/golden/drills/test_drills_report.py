@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
@@ -47,10 +48,26 @@ def test_the_report_keeps_to_the_schema_that_is_published_for_it(tmp_path: Path)
     if os.environ.get("UPDATE_GOLDEN"):
         REPORT_SCHEMA.write_bytes(msgspec.json.format(msgspec.json.encode(report_schema()), indent=2) + b"\n")
     published = json.loads(REPORT_SCHEMA.read_bytes())
-    assert published == report_schema(), "the format changed: python -m labctl.drills.schema"
+    assert broken_promises(published, report_schema()) == [], "the format changed: python -m labctl.drills.schema"
     for tale in (Tale(), Tale(took=False), Tale(endpoint_removed=30.0, serving=30.0, without=(Probed, ReadBack))):
         path, _ = reports.write(tmp_path, *made(tale))
         jsonschema.validate(json.loads(path.read_bytes()), published)
+
+
+def broken_promises(published: Any, now: Any, path: str = "") -> list[str]:
+    """What the published schema says and the types no longer do; that they say more is fine."""
+    if isinstance(published, dict) and isinstance(now, dict):
+        return [word for key in published for word in broken_promises(published[key], now.get(key), f"{path}/{key}")]
+    return [] if published == now or path.endswith(("/description", "/required")) else [path]
+
+
+def test_a_field_of_the_report_that_goes_or_changes_its_type_is_noticed() -> None:
+    published = report_schema()
+    assert broken_promises(published, published) == []
+    fields = published["$defs"]["Report"]["properties"]
+    without = {name: one for name, one in fields.items() if name != "victims"}
+    other = {**published, "$defs": {**published["$defs"], "Report": {"properties": without}}}
+    assert any("victims" in word for word in broken_promises(published, other))
 
 
 def test_a_report_that_says_something_else_does_not_keep_to_the_schema(tmp_path: Path) -> None:
