@@ -1,4 +1,7 @@
-"""Carry decisions out: bind, or say on the pod why it waits. Thin; a few threads, a bounded queue."""
+"""Carry decisions out: bind, or make room and say on the pod why it waits. Thin; a few threads, a bounded queue.
+
+Source: k/k `pkg/scheduler/schedule_one.go` (handleSchedulingFailure), `framework/preemption/executor.go`.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,25 @@ from collections.abc import Callable
 
 from labctl.kube.client import STRATEGIC_PATCH, Client
 from labctl.kube.election import LeadershipLost
-from labctl.kube.errors import ApiError, Conflict, NotFound
+from labctl.kube.errors import ApiError, Conflict, Document, NotFound
 from labctl.kube.events import Recorder
 from labctl.kube.meta import Reference
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import Clock, rfc3339
 from labctl.runtime.loop import Stop
 from master.scheduler.cycle import Decision, Placed, Unschedulable
+from master.scheduler.preemption import PREEMPTED
 from master.scheduler.snapshot import PodInfo
 
 _log = logging.getLogger(__name__)
 _THREADS = 4
 _QUEUE = 1_000
 
-Failed = Callable[[PodInfo, bool], None]  # whether it may have been bound all the same
+Failed = Callable[[PodInfo, bool], None]  # whether it may have taken effect all the same
 
 
 class Binder:
-    """Writes decisions; `on_failed` hears of bindings that did not come about."""
+    """Writes decisions; `on_failed` hears of bindings and preemptions that did not come about."""
 
     def __init__(self, client: Client, recorder: Recorder, clock: Clock, on_failed: Failed) -> None:
         self._client, self._recorder, self._clock, self._on_failed = client, recorder, clock, on_failed
@@ -47,6 +51,8 @@ class Binder:
         if isinstance(decision, Placed):
             self._bind(decision)
         else:
+            if decision.victims:
+                self._make_room(decision)
             self._explain(decision)
 
     def _run(self, stop: Stop) -> None:
@@ -60,7 +66,7 @@ class Binder:
             except Exception as error:
                 lost = isinstance(error, LeadershipLost)  # for now, or for good: then `stop` follows
                 _log.warning("a decision was not carried out: %s", error, exc_info=not lost)
-                if isinstance(decision, Placed):
+                if isinstance(decision, Placed) or decision.victims:
                     self._on_failed(decision.pod, not lost)
 
     def _bind(self, decision: Placed) -> None:
@@ -81,20 +87,51 @@ class Binder:
             return
         self._recorder.normal(_about(decision.pod), "Scheduled", f"Successfully assigned {meta.key} to {decision.node}")
 
+    def _make_room(self, decision: Unschedulable) -> None:
+        """Ask the victims to go, and take the node from pods of a lower priority that it was promised to."""
+        words = "preempting to accommodate a higher priority pod"
+        for victim in decision.victims:
+            if victim.meta.deleting:
+                continue
+            entry = {"type": "DisruptionTarget", "status": "True", "reason": PREEMPTED}
+            entry["message"] = f"{decision.pod.pod.spec.scheduler_name}: {words}"
+            entry["lastTransitionTime"] = rfc3339(self._clock.now())
+            try:
+                self._patch(victim, {"conditions": [entry]})
+                self._client.delete(PODS, victim.meta.name, victim.meta.namespace, uid=victim.meta.uid)
+            except (NotFound, Conflict):
+                continue  # it is gone, or another of its name is there
+            message = f"Preempted by pod {decision.pod.meta.uid} on node {decision.nominated}"
+            self._recorder.normal(_about(victim), "Preempted", message)
+        for other in decision.displaced:
+            try:
+                self._patch(other, {"nominatedNodeName": None})
+            except ApiError as error:
+                _log.info("%s: its nominated node was not taken back: %s", other.meta.key, error)
+
     def _explain(self, decision: Unschedulable) -> None:
         pod, meta = decision.pod.pod, decision.pod.meta
         self._recorder.warning(_about(decision.pod), "FailedScheduling", decision.message)
+        status: Document = {}
         old = next((entry for entry in pod.status.conditions if entry.type == "PodScheduled"), None)
-        if old is not None and (old.status, old.reason, old.message) == ("False", "Unschedulable", decision.message):
+        if old is None or (old.status, old.reason, old.message) != ("False", "Unschedulable", decision.message):
+            entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": decision.message}
+            if old is None or old.status != "False":
+                entry["lastTransitionTime"] = rfc3339(self._clock.now())
+            status["conditions"] = [entry]
+        if decision.nominated != pod.status.nominated_node_name:
+            status["nominatedNodeName"] = decision.nominated or None
+        if not status:
             return
-        entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": decision.message}
-        if old is None or old.status != "False":
-            entry["lastTransitionTime"] = rfc3339(self._clock.now())
-        body = {"metadata": {"uid": meta.uid}, "status": {"conditions": [entry]}}
         try:
-            self._client.patch(PODS, meta.name, body, meta.namespace, subresource="status", kind=STRATEGIC_PATCH)
+            self._patch(decision.pod, status)
         except ApiError as error:
             _log.info("%s: its status was not written: %s", meta.key, error)
+
+    def _patch(self, info: PodInfo, status: Document) -> None:
+        meta = info.meta
+        body = {"metadata": {"uid": meta.uid}, "status": status}
+        self._client.patch(PODS, meta.name, body, meta.namespace, subresource="status", kind=STRATEGIC_PATCH)
 
 
 def _about(info: PodInfo) -> Reference:

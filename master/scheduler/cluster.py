@@ -89,6 +89,11 @@ class Cluster:
                 if plugin.prepare is not None:
                     ready[plugin.name] = plugin.adjust(owner, ready[plugin.name], info, node, 1)
 
+    def nominate(self, info: PodInfo, name: str) -> None:
+        """Keep the room that is being made on a node for `info`; those of a lower priority lose their claim."""
+        rest = [other for other in self.nominated.get(name, ()) if other.priority >= info.priority]
+        self.nominated[name] = (*(other for other in rest if other.meta.uid != info.meta.uid), info)
+
     def in_turn(self) -> Iterator[str]:
         """Every node's name, beginning where the last search ended, and zone by zone in turn."""
         at = self.start % max(1, len(self._order))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from master.scheduler.cluster import Cluster, Verdict
+from master.scheduler.preemption import preempt
 from master.scheduler.protocol import Plugin
 from master.scheduler.search import Found, Profile, beside_nominated, judge, refused_by, search
 from master.scheduler.snapshot import PodInfo, Snapshot
@@ -27,12 +28,19 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Unschedulable:
-    """No node fits; `message` says why in upstream's words, `refused_by` names the plugins that objected."""
+    """No node fits; `message` says why in upstream's words, `refused_by` names the plugins that objected.
+
+    Where others are to make room, `victims` leave the node `nominated`, and pods of a lower priority that it was
+    promised to are `displaced`.
+    """
 
     pod: PodInfo
     message: str
     refused_by: frozenset[str] = frozenset()
     examined: int = 0
+    nominated: str = ""
+    victims: tuple[PodInfo, ...] = ()
+    displaced: tuple[PodInfo, ...] = ()
 
 
 Decision = Placed | Unschedulable
@@ -50,6 +58,8 @@ def decide(snapshot: Snapshot, plugins: Sequence[Plugin], cluster: Cluster | Non
         decision = place(info, cluster, profile)
         if isinstance(decision, Placed):
             cluster.place(info, decision.node, profile.preparing)
+        elif decision.victims:
+            cluster.nominate(info, decision.nominated)
         cluster.start += decision.examined
         decisions.append(decision)
     return tuple(decisions)
@@ -65,7 +75,11 @@ def place(info: PodInfo, cluster: Cluster, profile: Profile) -> Decision:
     if found.fitting:
         return Placed(info, _best(info, found.fitting, cluster, profile), found.examined)
     by = frozenset(plugin for _, plugin in found.refused.values()) | frozenset(found.narrowed_by)
-    return Unschedulable(info, no_fit(len(cluster.nodes), found), by, found.examined)
+    room = preempt(info, cluster, profile, found)
+    message = f"{no_fit(len(cluster.nodes), found)} {room.message}"
+    displaced = cluster.nominated.get(room.node, ()) if room.victims else ()
+    lower = tuple(other for other in displaced if other.priority < info.priority)
+    return Unschedulable(info, message, by, found.examined, room.node, room.victims, lower)
 
 
 def no_fit(nodes: int, found: Found) -> str:
@@ -75,11 +89,6 @@ def no_fit(nodes: int, found: Found) -> str:
     reasons = Counter(reason for refusal, _ in found.refused.values() for reason in refusal.reasons)
     if elsewhere := nodes - len(found.refused):
         reasons[f"node(s) didn't satisfy plugin(s) [{' '.join(found.narrowed_by)}]"] += elsewhere
-    return counted(nodes, reasons)
-
-
-def counted(nodes: int, reasons: Counter[str]) -> str:
-    """`0/3 nodes are available: 1 this, 2 that.`"""
     texts = sorted(f"{count} {reason}" for reason, count in reasons.items())
     return f"0/{nodes} nodes are available: {', '.join(texts)}."
 

@@ -26,7 +26,6 @@ from master.scheduler.views import Node, Pod
 
 _log = logging.getLogger(__name__)
 
-_UNSCHEDULABLE_S = 300.0  # upstream tries a pod again after so long even if nothing changed
 _COALESCE_S = 0.01  # changes come in bursts
 _UNCERTAIN_S = 2.0
 _MOST_BACKOFFS = 10_000
@@ -50,7 +49,7 @@ class Scheduler:
         self._around = Around(client, clock, self.wake.ring)
         self._pod_changes, self._node_changes = self._pods.changes(), self._nodes.changes()
         self._binder = Binder(client, recorder, clock, self._failed)
-        self._state = State()
+        self._state = State(plugins=self._plugins)
         self._cluster: Cluster | None = None  # kept between cycles
         self._lock = threading.Lock()
         self._failures: list[tuple[float, PodInfo]] = []  # when to forget, and what
@@ -95,10 +94,11 @@ class Scheduler:
         if self._cluster is None:
             self._cluster = Cluster(snapshot)
         for decision in decide(snapshot, self._plugins, self._cluster):
+            self._state.advance(decision.examined)
             if isinstance(decision, Placed):
                 self._state.assume(decision.pod, decision.node)
             else:
-                self._state.hold(decision.pod, now_s + _UNSCHEDULABLE_S)
+                self._state.hold(decision.pod, now_s, decision.refused_by, decision.nominated)
             self._binder.put(decision)
         return 0.0 if snapshot.pending else min(next_s, self._state.wake_after_s(now_s))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from master.scheduler.changes import Change
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Plugin:
     - `rate`: a rating of one node by itself, and `normalize` turns those of all nodes into 0 to 100.
     - `score`: for plugins that prepare, 0 to 100 for all nodes at once; None where it makes no difference.
     - `applies`: whether nodes are rated at all.
+    - `hint`: whether a change could make the pod fit that `filter` refused (upstream's queueing hints).
     """
 
     name: str
@@ -59,6 +61,7 @@ class Plugin:
     normalize: Callable[[Ratings], Ratings] | None = None
     score: Callable[[PodInfo, Sequence[NodeInfo], Any], Ratings | None] | None = None
     applies: Callable[[PodInfo], bool] = lambda _info: True
+    hint: Callable[[PodInfo, Change], bool] = lambda _info, _change: True
 
 
 def scaled(ratings: Ratings, *, reverse: bool = False) -> Ratings:

@@ -88,8 +88,11 @@ class PodInfo:
         return self.pod.spec.priority
 
     def same_spec(self, pod: Pod) -> bool:
-        """Whether `pod`, a later state of the same pod, asks for the same."""
-        return self.pod.spec == pod.spec and self.pod.metadata.labels == pod.metadata.labels
+        """Whether `pod`, a later state of the same pod, asks for the same, wherever it has been put."""
+        own = self.pod.spec
+        if own.node_name != pod.spec.node_name:
+            own = msgspec.structs.replace(own, node_name=pod.spec.node_name)
+        return own == pod.spec and self.pod.metadata.labels == pod.metadata.labels
 
 
 def pod_info(pod: Pod) -> PodInfo:
@@ -216,9 +219,10 @@ class Snapshot:
 
 
 def in_order(pods: Iterable[PodInfo]) -> tuple[PodInfo, ...]:
-    """Higher priority first, then the older, as the PrioritySort plugin."""
-
-    def rank(info: PodInfo) -> tuple[int, str, str]:
-        return (-info.priority, info.meta.creation_timestamp, info.meta.key)
-
+    """Higher priority first, then the older."""
     return tuple(sorted(pods, key=rank))
+
+
+def rank(info: PodInfo) -> tuple[int, str, str]:
+    """What the queue is sorted by, as the PrioritySort plugin."""
+    return (-info.priority, info.meta.creation_timestamp, info.meta.key)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labctl.kube.selectors import matches
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.cluster import Cluster
 from master.scheduler.protocol import MOST, Plugin, Ratings, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
@@ -171,6 +173,28 @@ def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | No
     return [float(int(MOST * (value - lowest) / width)) for value in sums] if width else None
 
 
+def _hint(info: PodInfo, change: Change) -> bool:
+    """A pod that is asked for came, one that was shunned or shunning left or changed; or a node came or was relabelled.
+
+    Labels of namespaces are not known here: a term that selects by them counts as matching.
+    """
+    if isinstance(change, NodeMoved):
+        return change.new is not None and change.relabelled
+    if change.new is not None and any(_may_match(term, change.new) for term in info.terms.affinity):
+        return True
+    if change.old is None:
+        return False
+    if any(_may_match(term, change.old) for term in info.terms.anti):
+        return True
+    return any(_may_match(term, info) for term in change.old.terms.anti)
+
+
+def _may_match(term: Term, other: PodInfo) -> bool:
+    if term.spaces is not None:
+        return term.selector is not None and matches(term.selector, other.meta.labels)
+    return term.matches(other.meta, {})
+
+
 PLUGIN = Plugin(
     name="InterPodAffinity",
     order=10,
@@ -179,5 +203,6 @@ PLUGIN = Plugin(
     adjust=_adjust,
     idle=lambda info, ready: not (info.terms.affinity or info.terms.anti or ready.shunning),
     filter=_filter,
+    hint=_hint,
     score=_score,
 )

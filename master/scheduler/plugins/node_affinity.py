@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labctl.kube.selectors import Requirement
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
 from master.scheduler.views import Expression, Node, NodeSelectorTerm, PreferredTerm
@@ -64,12 +65,19 @@ def _rate(info: PodInfo, node: NodeInfo) -> float:
     return float(sum(entry.weight for entry in _preferred(info) if matches(entry.preference, node.node)))
 
 
+def _hint(info: PodInfo, change: Change) -> bool:
+    if not isinstance(change, NodeMoved) or change.new is None:
+        return False
+    return attracted(info, change.new) and (change.old is None or not attracted(info, change.old))
+
+
 PLUGIN = Plugin(
     name="NodeAffinity",
     order=4,
     weight=2,
     only=_only,
     filter=_filter,
+    hint=_hint,
     rate=_rate,
     normalize=scaled,
     applies=lambda info: bool(_preferred(info)),

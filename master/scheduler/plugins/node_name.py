@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
@@ -15,4 +16,10 @@ def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     return None if wanted in ("", node.name) else _ELSEWHERE
 
 
-PLUGIN = Plugin(name="NodeName", order=2, filter=_filter)
+def _hint(info: PodInfo, change: Change) -> bool:
+    if not isinstance(change, NodeMoved) or change.new is None:
+        return False
+    return change.old is None and _filter(info, change.new, None) is None
+
+
+PLUGIN = Plugin(name="NodeName", order=2, filter=_filter, hint=_hint)

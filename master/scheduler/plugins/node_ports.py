@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 
@@ -18,4 +19,11 @@ def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     return None
 
 
-PLUGIN = Plugin(name="NodePorts", order=5, filter=_filter)
+def _hint(info: PodInfo, change: Change) -> bool:
+    if isinstance(change, NodeMoved):
+        return change.old is None
+    left = change.old.ports if change.old is not None and change.new is None else ()
+    return any(port.clashes(other) for port in info.ports for other in left)
+
+
+PLUGIN = Plugin(name="NodePorts", order=5, filter=_filter, hint=_hint)

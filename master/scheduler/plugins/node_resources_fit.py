@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import MOST, Plugin, Refusal
 from master.scheduler.snapshot import CPU, MEMORY, PODS, NodeInfo, PodInfo
 
@@ -34,4 +35,18 @@ def _rate(info: PodInfo, node: NodeInfo) -> float:
     return total // 2
 
 
-PLUGIN = Plugin(name="NodeResourcesFit", order=6, weight=1, filter=_filter, rate=_rate)
+def _hint(info: PodInfo, change: Change) -> bool:
+    """Where something was given back that the pod needs, or a node came or grew that could hold it when empty."""
+    if isinstance(change, NodeMoved):
+        if change.new is None or (change.old is not None and change.old.allocatable == change.new.allocatable):
+            return False
+        room = change.new.allocatable
+        return all(amount <= room.get(name, 0) for name, amount in info.requests.items())
+    if change.old is None:
+        return False
+    if change.new is None:
+        return True  # its place among the pods at least
+    return any(change.new.requests.get(name, 0) < amount for name, amount in change.old.requests.items())
+
+
+PLUGIN = Plugin(name="NodeResourcesFit", order=6, weight=1, filter=_filter, rate=_rate, hint=_hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal
 from master.scheduler.snapshot import NodeInfo, PodInfo
 from master.scheduler.views import Taint, Toleration
@@ -23,4 +24,11 @@ def _filter(info: PodInfo, node: NodeInfo, _: Any) -> Refusal | None:
     return _CORDONED
 
 
-PLUGIN = Plugin(name="NodeUnschedulable", order=1, filter=_filter)
+def _hint(info: PodInfo, change: Change) -> bool:
+    if not isinstance(change, NodeMoved) or change.new is None:
+        return False
+    was_closed = change.old is None or _filter(info, change.old, None) is not None
+    return was_closed and _filter(info, change.new, None) is None
+
+
+PLUGIN = Plugin(name="NodeUnschedulable", order=1, filter=_filter, hint=_hint)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.kube.selectors import Requirement, Selector, matches
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.cluster import Cluster
 from master.scheduler.plugins.node_affinity import attracted
 from master.scheduler.plugins.taint_toleration import admitted
@@ -189,6 +190,24 @@ def _normalized(crowd: list[int], left_out: set[int]) -> list[float]:
     return [0.0 if at in left_out else MOST * (both - value) // highest for at, value in enumerate(crowd)]
 
 
+def _hint(info: PodInfo, change: Change) -> bool:
+    """A matching pod that came or went, or a node that counts."""
+    entries = info.pod.spec.topology_spread_constraints
+    if isinstance(change, NodeMoved):
+        retainted = change.old and change.new and change.old.node.spec.taints != change.new.node.spec.taints
+        sides = [node.node.metadata.labels for node in (change.old, change.new) if node is not None]
+        counts = any(all(entry.topology_key in labels for entry in entries) for labels in sides)
+        return bool(change.relabelled or retainted) and (counts or not entries)
+    for other in (change.old, change.new):
+        if other is None or other.meta.namespace != info.meta.namespace:
+            continue
+        for entry in entries:
+            selector = with_keys(entry.label_selector, info.meta.labels, entry.match_label_keys)
+            if selector is not None and matches(selector, other.meta.labels):
+                return True
+    return not entries
+
+
 PLUGIN = Plugin(
     name="PodTopologySpread",
     order=9,
@@ -197,5 +216,6 @@ PLUGIN = Plugin(
     adjust=_adjust,
     idle=lambda _info, ready: not ready.hard,
     filter=_filter,
+    hint=_hint,
     score=_score,
 )

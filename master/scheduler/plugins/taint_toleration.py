@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
 from master.scheduler.views import Taint, Toleration
@@ -46,11 +47,18 @@ def _rate(info: PodInfo, node: NodeInfo) -> float:
     return float(sum(not _tolerated(info, taint) for taint in taints))
 
 
+def _hint(info: PodInfo, change: Change) -> bool:
+    if not isinstance(change, NodeMoved) or change.new is None:
+        return False
+    return admitted(info, change.new) and (change.old is None or not admitted(info, change.old))
+
+
 PLUGIN = Plugin(
     name="TaintToleration",
     order=3,
     weight=3,
     filter=_filter,
+    hint=_hint,
     rate=_rate,
     normalize=lambda ratings: scaled(ratings, reverse=True),
 )

@@ -1,4 +1,4 @@
-"""A control plane in processes of its own on loopback, over the memory store, with fake nodes."""
+"""A control plane in processes of its own on loopback, over the memory store or an etcd, with fake nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,8 +34,8 @@ def free_port() -> int:
 class Plane:
     """API server, scheduler and controllers, each a process that can be killed and started again."""
 
-    def __init__(self, folder: Path, *, profile: str = "fast") -> None:
-        self.folder, self.profile = folder, profile
+    def __init__(self, folder: Path, *, profile: str = "fast", etcd_servers: Sequence[str] = ("memory://",)) -> None:
+        self.folder, self.profile, self._etcd_servers = folder, profile, list(etcd_servers)
         self.authority = Authority(folder)
         self.port = free_port()
         self.server = f"https://127.0.0.1:{self.port}"
@@ -53,7 +53,7 @@ class Plane:
             bind_address="127.0.0.1",
             port=self.port,
             advertise_address="127.0.0.1",
-            etcd_servers=["memory://"],
+            etcd_servers=self._etcd_servers,
             tls_cert_file=str(certificate),
             tls_key_file=str(key),
             client_ca_file=str(self.authority.path),

@@ -21,7 +21,10 @@ def test_the_reasons_are_counted_and_put_in_upstream_s_words() -> None:
         node("b", taints=("x:NoSchedule",)),
         node("c", taints=("y:NoExecute",)),
     ]
-    message = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s)."
+    message = (
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). "
+        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    )
     assert why_not(nodes, pod("p", cpu="2")) == message
 
 
@@ -41,18 +44,22 @@ def test_without_any_node_it_says_so() -> None:
     ],
 )
 def test_each_filter_gives_its_own_reason(target: Any, item: Any, reason: str) -> None:
-    assert why_not([target], item) == f"0/1 nodes are available: 1 {reason}."
+    assert why_not([target], item).startswith(f"0/1 nodes are available: 1 {reason}. preemption: 0/1 nodes")
 
 
 def test_a_node_short_of_two_things_names_both() -> None:
-    message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."
-    assert why_not([node("n")], pod("p", cpu="5", memory="9Gi")) == message
+    message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: "
+    assert why_not([node("n")], pod("p", cpu="5", memory="9Gi")).startswith(message)
 
 
 def test_what_runs_on_a_node_is_taken_from_it() -> None:
     running = {"n": [pod("r", cpu="3")]}
     assert placed(snapshot([node("n")], [pod("p", cpu="1")], running)) == {"p": "n"}
-    assert why_not([node("n")], pod("p", cpu="1001m"), running) == "0/1 nodes are available: 1 Insufficient cpu."
+    message = (
+        "0/1 nodes are available: 1 Insufficient cpu. "
+        "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+    )
+    assert why_not([node("n")], pod("p", cpu="1001m"), running) == message
 
 
 def test_pods_placed_earlier_in_the_cycle_count_for_those_after_them() -> None:
