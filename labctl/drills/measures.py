@@ -7,6 +7,7 @@ figures, never for them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 import msgspec
@@ -17,12 +18,14 @@ from labctl.drills.records import (
     FaultBegan,
     FaultEnded,
     HealBegan,
+    HealEnded,
     LeaseSeen,
     NodeSeen,
     PodSeen,
     Probed,
     Scene,
     SliceSeen,
+    Wrote,
 )
 
 T = TypeVar("T")
@@ -45,6 +48,9 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     silent_s: float | None = None  # from the last lease renewal we saw to the detection
     toleration_kept_s: float | None = None  # least (deleted - tainted - tolerationSeconds) of an evicted pod
     fault_took_s: float | None = None  # how long the injection itself took
+    fresh_again_s: float | None = None  # from the heal's end until the last failed request had ended; 0 where none did
+    writes_again_s: float | None = None  # from the heal's end to the first acknowledged write
+    write_gap_s: float | None = None  # the longest time without an acknowledged write
     ready_again_s: float | None = None  # from the heal until every victim was Ready again
     requests_sent: int = 0
     requests_failed: int = 0
@@ -87,6 +93,9 @@ def measure(history: History, scene: Scene) -> Measures:
         serving_again_s=_since(_serving_again(history, scene, zero), zero),
         fault_took_s=_since(ended[0] if ended else None, zero),
         ready_again_s=_ready_again(history, scene, heal_s),
+        fresh_again_s=_fresh_again(history),
+        writes_again_s=_writes_again(history),
+        write_gap_s=_write_gap(history, zero),
     )
 
 
@@ -258,6 +267,32 @@ def _ready_again(history: History, scene: Scene, heal_s: float) -> float | None:
             ready[node.name] = at_s
     again = _all_at(ready)
     return None if again is None else round(again - heal_s, 3)
+
+
+def _fresh_again(history: History) -> float | None:
+    """None where no request succeeded after the last failed one: it cannot be told then."""
+    healed = history.last(HealEnded)
+    if healed is None:
+        return None
+    probes = load(history)
+    last_s = max((ended_s(probe) for probe in probes if not probe.ok), default=healed[0])
+    told = any(probe.ok and probe.intended_s >= max(last_s, healed[0]) for probe in probes)
+    return round(max(0.0, last_s - healed[0]), 3) if told else None
+
+
+def _writes_again(history: History) -> float | None:
+    healed = history.last(HealEnded)
+    if healed is None:
+        return None
+    kept = (at_s for at_s, record in history.of(Wrote) if record.acknowledged and at_s >= healed[0])
+    first_s = next(kept, None)
+    return None if first_s is None else round(first_s - healed[0], 3)
+
+
+def _write_gap(history: History, zero: float) -> float | None:
+    times = [at_s for at_s, record in history.of(Wrote) if record.acknowledged]
+    gaps = [later - earlier for earlier, later in pairwise(times) if later >= zero]
+    return round(max(gaps), 3) if gaps else None
 
 
 def _from(zero: float, states: Iterable[tuple[float, T]]) -> Iterator[tuple[float, T]]:

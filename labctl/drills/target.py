@@ -61,6 +61,10 @@ class Api(Protocol):
         """See Client (a merge patch)."""
         ...
 
+    def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
+        """See Client."""
+        ...
+
     def delete(self, resource: Resource, name: str, namespace: str = "") -> object:
         """See Client."""
         ...

@@ -13,7 +13,7 @@ import msgspec
 
 from labctl.drills.target import Reopen, Target
 from labctl.kube.errors import NotFound
-from labctl.kube.resources import builtin
+from labctl.kube.resources import NODES, builtin
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Backoff, wait_for
@@ -103,6 +103,25 @@ class Inside(msgspec.Struct, frozen=True, tag="inside"):
         return self.what
 
 
+class Uncordon(msgspec.Struct, frozen=True, tag="uncordon"):
+    """Let pods be scheduled on a node again."""
+
+    node: str
+
+    def apply(self, target: Target, _clock: Clock) -> str:
+        """Do it; a node that is gone is fine."""
+        try:
+            target.client.patch(NODES, self.node, {"spec": {"unschedulable": None}})
+        except NotFound:
+            return f"{self.node} is gone"
+        return f"{self.node} takes pods again"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"uncordon {self.node}"
+
+
 def _await_answer(target: Target, node: str, clock: Clock, when: str) -> None:
     wait_for(
         lambda: target.answers(node),
@@ -134,7 +153,7 @@ class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
         return f"delete {self.plural}/{self.name}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-Action = PowerOn | Resume | PlugIn | Inside | DeleteObject
+Action = PowerOn | Resume | PlugIn | Inside | Uncordon | DeleteObject
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):

@@ -133,6 +133,9 @@ class FakeApi:
             self.change(resource, _key(namespace, name), lambda found: found["data"].update(data))
             return self.get(resource, name, namespace)
 
+    def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
+        raise NotFound(f"{resource.plural}/{subresource} is not served here")
+
     def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
         self.remove(resource, _key(namespace, name))
 

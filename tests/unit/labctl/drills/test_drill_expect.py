@@ -17,6 +17,7 @@ from labctl.drills.records import (
     Counted,
     Entry,
     FaultBegan,
+    FaultEnded,
     HealEnded,
     LeaseSeen,
     NodeSeen,
@@ -25,6 +26,7 @@ from labctl.drills.records import (
     Sampled,
     StreamLost,
     StreamOpened,
+    Wrote,
 )
 from tests.unit.labctl.drills.drill_tales import (
     SCENE,
@@ -194,3 +196,47 @@ def test_containers_of_others_are_nobodys_business() -> None:
     assert isinstance(seen, type(inspected("healed", "worker1", "worker1", "worker2")))
     more = msgspec.structs.replace(seen, machines=(*seen.machines, Counted(node="worker3", containers=(other,))))
     assert expect.same_containers(told((10, more)))[0] is Result.PASS
+
+
+def test_fewer_pods_than_the_budget_asks_for_are_caught() -> None:
+    one = (1.0, pod("web-a", "worker1", ready=True, deleting=True))
+    assert expect.budget_kept(told(one))[0] is Result.PASS  # two of three are left
+    failed(expect.budget_kept(told(one, (1.5, pod("web-b", "worker1")))), "only 1 pods", "1.50 s")
+
+
+def test_a_refusal_must_name_the_budget() -> None:
+    fault = "drain worker2, for at most 5 s, under a budget that cannot be kept"
+
+    def refused(evidence: str) -> Case:
+        return told((5.0, FaultEnded(fault=fault, took=True, evidence=evidence)))
+
+    assert expect.budget_named(refused(f"The disruption budget {expect.IMPOSSIBLE} needs 3"))[0] is Result.PASS
+    failed(expect.budget_named(refused("Cannot evict pod")), "does not name")
+    assert expect.budget_named(told())[0] is Result.UNKNOWN
+
+
+def test_nodes_evicted_faster_than_the_rate_are_caught() -> None:
+    scene = msgspec.structs.replace(WORKED, victims=("worker1", "worker2"))
+    taints = node_tainted("9").taints
+
+    def evicted(second_s: float) -> Case:
+        other = NodeSeen(event="MODIFIED", rv="9", name="worker2", ready="Unknown", taints=taints)
+        seen = told((4.0, node_tainted("9")), (second_s, other))
+        return Case(seen.history, scene, seen.measures, {})
+
+    assert expect.evicted_one_by_one(evicted(5.05))[0] is Result.PASS
+    failed(expect.evicted_one_by_one(evicted(4.3)), "0.30 s apart")
+    assert expect.evicted_one_by_one(told())[0] is Result.UNKNOWN
+
+
+def test_times_after_the_heal_count_from_its_end() -> None:
+    wrote = [(at, Wrote(key=f"n{at}", acknowledged=ok)) for at, ok in ((-1.0, True), (3.0, False), (9.5, True))]
+    found = told(*wrote, asked(1, 8.6, "10.0.0.20", ok=False), asked(2, 9.6, "10.0.0.20")).measures
+    assert found.writes_again_s == pytest.approx(1.5)
+    assert found.write_gap_s == pytest.approx(10.5)
+    assert found.fresh_again_s == pytest.approx(0.604)
+
+
+def test_requests_that_never_succeed_again_leave_the_time_open() -> None:
+    assert told(asked(1, 8.6, "10.0.0.20", ok=False)).measures.fresh_again_s is None
+    assert told().measures.writes_again_s is None
