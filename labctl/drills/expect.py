@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from labctl.drills.checkers import Case, Checker, Result, Said, watches_whole
-from labctl.drills.contract import REQUEST_S, TOLERANCE_S, patience
+from labctl.drills.contract import REQUEST_S, patience
 from labctl.drills.inspection import steady_looks
 from labctl.drills.measures import (
     NOT_READY,
@@ -18,13 +18,11 @@ from labctl.drills.measures import (
     condemned,
     ended_s,
     load,
-    pods_over_time,
     slices_over_time,
     zero_s,
 )
 from labctl.drills.records import (
     Container,
-    FaultEnded,
     HealBegan,
     HealEnded,
     Inspected,
@@ -48,7 +46,7 @@ def no_eviction(case: Case) -> Said:
     seen = [(at_s, pod) for at_s, pod in case.history.of(PodSeen) if case.scene.covers(pod)]
     if zero is None or not seen:
         return Result.UNKNOWN, "no pod was seen"
-    gone = {pod.name: at_s - zero for at_s, pod in reversed(seen) if at_s >= zero and _ending(pod)}
+    gone = {pod.name: at_s - zero for at_s, pod in reversed(seen) if at_s >= zero and ending(pod)}
     if gone:
         name, after_s = min(gone.items(), key=lambda item: item[1])
         return _unless_silent(case, f"{len(gone)} pods were given up, {name} {after_s:.2f} s after the fault")
@@ -178,64 +176,6 @@ def others_served(case: Case) -> Said:
     return Result.PASS, words
 
 
-def budget_kept(case: Case) -> Said:
-    """Never fewer Ready pods than the budget asks for, which is all but one."""
-    zero = zero_s(case.history)
-    least, at = case.scene.replicas, 0.0
-    seen = 0
-    for at_s, pods in pods_over_time(case.history, case.scene):
-        if zero is None or at_s < zero:
-            continue
-        seen += 1
-        ready = sum(pod.ready and not pod.deleting for pod in pods.values())
-        if ready < least:
-            least, at = ready, at_s - zero
-    if not seen:
-        return Result.UNKNOWN, "no pod was seen after the drain began"
-    wanted = case.scene.replicas - 1
-    words = f"at least {least} of {case.scene.replicas} pods were Ready all along; the budget asks for {wanted}"
-    if least < wanted:
-        return (
-            Result.FAIL,
-            f"only {least} pods were Ready {at:.2f} s after the drain began; the budget asks for {wanted}",
-        )
-    return Result.PASS, words
-
-
-def budget_named(case: Case) -> Said:
-    """A drain that cannot be done ends, and says which budget is in its way."""
-    ended = [record for _, record in case.history.of(FaultEnded) if "budget that cannot be kept" in record.fault]
-    if not ended:
-        return Result.UNKNOWN, "the impossible drain was not tried"
-    words = ended[-1].evidence
-    if "disruption budget" not in words.lower() or IMPOSSIBLE not in words:
-        return Result.FAIL, f"the refusal does not name the budget {IMPOSSIBLE}: {words}"
-    return Result.PASS, words
-
-
-def evicted_one_by_one(case: Case) -> Said:
-    """Nodes are tainted no faster than the zone's eviction rate allows; the first at once."""
-    started = case.history.first(Started)
-    profile = PROFILES.get(started[1].profile) if started else None
-    zero = zero_s(case.history)
-    if profile is None or zero is None:
-        return Result.UNKNOWN, "the profile is not known"
-    tainted: dict[str, float] = {}
-    for at_s, node in case.history.of(NodeSeen):
-        evicting = {f"{UNREACHABLE}:NoExecute", f"{NOT_READY}:NoExecute"} & set(node.taints)
-        if at_s >= zero and evicting and node.name in case.scene.victims:
-            tainted.setdefault(node.name, at_s)
-    if set(tainted) != set(case.scene.victims):
-        return Result.UNKNOWN, f"{len(tainted)} of {len(case.scene.victims)} nodes were tainted"
-    times = sorted(tainted.values())
-    gap_s = min((later - earlier for earlier, later in pairwise(times)), default=0.0)
-    apart_s = 1.0 / profile.eviction_rate_per_s
-    words = f"{len(times)} nodes tainted, {gap_s:.2f} s apart; the rate asks for {apart_s:.2f} s"
-    if gap_s < apart_s - TOLERANCE_S * max(1.0, case.scene.slowness):
-        return Result.FAIL, words
-    return Result.PASS, words
-
-
 def gaps_are_told(case: Case) -> Said:
     """F, where API servers restart: a watch may be told that its revision is gone (410), but never lose an event."""
     lost = [record for _, record in case.history.of(StreamLost)]
@@ -253,7 +193,6 @@ def gaps_are_told(case: Case) -> Said:
 TERMINATION_S = 32.0  # terminationGracePeriodSeconds 30, and 2 for a preStop hook that overruns
 REACTION_S = 5.0  # until the kubelet has heard of it and begins
 
-IMPOSSIBLE = "labctl-drill-impossible"  # the budget that forbids every eviction
 
 NO_EVICTION: Expectation = {"no eviction": ("No pod is given up", no_eviction)}
 NODES_READY: Expectation = {"nodes ready": ("No node is taken for dead", nodes_ready)}
@@ -263,9 +202,6 @@ SAME_CONTAINERS: Expectation = {"same containers": ("No container is restarted w
 ENDS_AFTER_HEAL: Expectation = {"D": ("A given-up pod that runs on out of reach ends with the heal", ends_after_heal)}
 NO_STALE_STATUS: Expectation = {"no stale status": ("A zombie's old news changes nothing", no_stale_status)}
 OTHERS_SERVED: Expectation = {"others served": ("The other nodes serve on", others_served)}
-BUDGET_KEPT: Expectation = {"budget kept": ("Never fewer pods than the budget asks for", budget_kept)}
-BUDGET_NAMED: Expectation = {"budget named": ("An impossible drain ends and names the budget", budget_named)}
-ONE_BY_ONE: Expectation = {"eviction rate": ("Nodes are evicted one by one", evicted_one_by_one)}
 GAPS_ARE_TOLD: Expectation = {"F": ("Watches have no gap that is not told", gaps_are_told)}
 
 
@@ -292,7 +228,8 @@ def longest_silence_s(case: Case) -> float:
     return longest_s
 
 
-def _ending(pod: PodSeen) -> bool:
+def ending(pod: PodSeen) -> bool:
+    """Whether the pod was condemned, marked for deletion, or is gone."""
     return pod.deleting or pod.event == "DELETED" or bool(pod.disruption)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import busiest
 from labctl.drills.contract import REACTION_S, START_S, Bound, unbroken
-from labctl.drills.expect import BUDGET_KEPT, BUDGET_NAMED, IMPOSSIBLE, NODES_READY
+from labctl.drills.expect import NODES_READY
+from labctl.drills.expect_eviction import BUDGET_KEPT, BUDGET_NAMED, IMPOSSIBLE
 from labctl.drills.faults import Lift, Step
 from labctl.drills.faults_api import Budget, Drain, of_workload
 from labctl.drills.model import Drill

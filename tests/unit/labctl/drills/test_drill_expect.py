@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from labctl.drills import expect
+from labctl.drills import expect, expect_eviction
 from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.contract import unbroken
 from labctl.drills.history import History
@@ -18,6 +18,7 @@ from labctl.drills.records import (
     Entry,
     FaultBegan,
     FaultEnded,
+    HealBegan,
     HealEnded,
     LeaseSeen,
     NodeSeen,
@@ -200,8 +201,8 @@ def test_containers_of_others_are_nobodys_business() -> None:
 
 def test_fewer_pods_than_the_budget_asks_for_are_caught() -> None:
     one = (1.0, pod("web-a", "worker1", ready=True, deleting=True))
-    assert expect.budget_kept(told(one))[0] is Result.PASS  # two of three are left
-    failed(expect.budget_kept(told(one, (1.5, pod("web-b", "worker1")))), "only 1 pods", "1.50 s")
+    assert expect_eviction.budget_kept(told(one))[0] is Result.PASS  # two of three are left
+    failed(expect_eviction.budget_kept(told(one, (1.5, pod("web-b", "worker1")))), "only 1 pods", "1.50 s")
 
 
 def test_a_refusal_must_name_the_budget() -> None:
@@ -210,9 +211,12 @@ def test_a_refusal_must_name_the_budget() -> None:
     def refused(evidence: str) -> Case:
         return told((5.0, FaultEnded(fault=fault, took=True, evidence=evidence)))
 
-    assert expect.budget_named(refused(f"The disruption budget {expect.IMPOSSIBLE} needs 3"))[0] is Result.PASS
-    failed(expect.budget_named(refused("Cannot evict pod")), "does not name")
-    assert expect.budget_named(told())[0] is Result.UNKNOWN
+    assert (
+        expect_eviction.budget_named(refused(f"The disruption budget {expect_eviction.IMPOSSIBLE} needs 3"))[0]
+        is Result.PASS
+    )
+    failed(expect_eviction.budget_named(refused("Cannot evict pod")), "does not name")
+    assert expect_eviction.budget_named(told())[0] is Result.UNKNOWN
 
 
 def test_nodes_evicted_faster_than_the_rate_are_caught() -> None:
@@ -224,9 +228,9 @@ def test_nodes_evicted_faster_than_the_rate_are_caught() -> None:
         seen = told((4.0, node_tainted("9")), (second_s, other))
         return Case(seen.history, scene, seen.measures, {})
 
-    assert expect.evicted_one_by_one(evicted(5.05))[0] is Result.PASS
-    failed(expect.evicted_one_by_one(evicted(4.3)), "0.30 s apart")
-    assert expect.evicted_one_by_one(told())[0] is Result.UNKNOWN
+    assert expect_eviction.evicted_one_by_one(evicted(5.05))[0] is Result.PASS
+    failed(expect_eviction.evicted_one_by_one(evicted(4.3)), "0.30 s apart")
+    assert expect_eviction.evicted_one_by_one(told())[0] is Result.UNKNOWN
 
 
 def test_times_after_the_heal_count_from_its_end() -> None:
@@ -240,3 +244,21 @@ def test_times_after_the_heal_count_from_its_end() -> None:
 def test_requests_that_never_succeed_again_leave_the_time_open() -> None:
     assert told(asked(1, 8.6, "10.0.0.20", ok=False)).measures.fresh_again_s is None
     assert told().measures.writes_again_s is None
+
+
+def test_an_eviction_with_every_node_dark_is_caught() -> None:
+    def dark(*more: tuple[float, Record], taints: tuple[str, ...] = ()) -> Case:
+        gone = [
+            (at, NodeSeen(event="MODIFIED", rv="9", name=name, ready="Unknown", taints=taints))
+            for at, name in ((4.0, "worker1"), (4.5, "worker2"))
+        ]
+        return told(*gone, (7.9, HealBegan(by="runner", why="")), *more)
+
+    condemned = pod("web-a", "worker1", deleting=True)
+    assert expect_eviction.evictions_frozen(dark())[0] is Result.PASS
+    assert (
+        expect_eviction.evictions_frozen(dark((5.0, condemned), (6.5, condemned)))[0] is Result.PASS
+    )  # it was under way
+    failed(expect_eviction.evictions_frozen(dark((6.5, condemned))), "web-a was given up 2.00 s after")
+    failed(expect_eviction.evictions_frozen(dark(taints=node_tainted("9").taints)), "still tainted", "worker1, worker2")
+    assert expect_eviction.evictions_frozen(told())[0] is Result.UNKNOWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import pytest
 
 from labctl.drills.choose import busiest, no_worker
 from labctl.drills.faults import Lift, Pause, Together, heals_of
+from labctl.drills.faults_host import Slow, StepClock
 from labctl.drills.faults_network import Cut, rules
 from labctl.drills.faults_process import Freeze, Kill, StopUnit
 from labctl.drills.model import Facts
@@ -149,3 +151,40 @@ def test_every_drill_says_what_it_shows_and_does() -> None:
         assert len(drill.shows) > 80
         assert len(drill.steps) >= 4
         assert {"A", "B", "C", "D", "E", "F"} <= set(drill.checkers)
+
+
+def test_a_slow_network_says_where_only_loss_was_to_be_had() -> None:
+    slow = Slow(node="worker1")
+    netem = "netem 8001: root limit 1000 delay 80ms"
+    assert slow.took(target(Machines(stdout=netem)), Ticking()) == (True, f"worker1: {netem}")  # type: ignore[arg-type]
+    alone = slow.took(target(Machines(stdout="numgen random mod 100 < 3 drop")), Ticking())  # type: ignore[arg-type]
+    assert alone[0]
+    assert "the kernel has no netem" in alone[1]
+    assert slow.took(target(Machines(code=1)), Ticking())[0] is False  # type: ignore[arg-type]
+
+
+def test_a_clock_is_set_right_by_the_uptime_and_only_once() -> None:
+    step = StepClock(node="worker1", seconds=86_400)
+    assert step.took(target(Machines(stdout="86401")), Ticking())[0]  # type: ignore[arg-type]
+    assert not step.took(target(Machines(stdout="0")), Ticking())[0]  # type: ignore[arg-type]
+    [heal] = step.heals(target(Machines()))
+    assert isinstance(heal, Inside)
+    folder = "/run/labctl-drill-clock"
+    assert heal.script.startswith(f"test -e {folder} || exit 0;")
+    assert f"rm -f {folder}" in heal.script
+
+
+def test_the_scripts_of_faults_are_ones_that_a_shell_can_read() -> None:
+    machines = Machines()
+    steps = (
+        Slow(node="w"), StepClock(node="w", seconds=-120), Cut(node="w", peers=MASTER),
+        *(kind(node="w", component="etcd") for kind in (Freeze, Kill, StopUnit)),
+    )  # fmt: skip
+    for step in steps:
+        step.inject(target(machines))
+    scripts = [script for _, script in machines.ran]
+    scripts += [heal.script for heal in heals_of(steps, target(machines)) if isinstance(heal, Inside)]
+    assert len(scripts) == 12
+    for script in scripts:
+        checked = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, (script, checked.stderr)
