@@ -154,6 +154,7 @@ def gather_script(since: datetime) -> str:
     parts = {
         "cpu": f"for u in {' '.join(_WATCHES)}; do systemctl show -p CPUUsageNSec --value $u; systemctl stop $u; done",
         "components.log": f"{journal} {quoted} | tail -c {_LOG_BYTES}",
+        "audit.log": f"tail -c {_LOG_BYTES} /var/log/labctl/audit.log",
         "kernel.log": f"{journal} -k | tail -c {_STATE_BYTES}",
         **{name: f"({command}) | tail -c {_STATE_BYTES}" for name, command in _STATE.items()},
     }
@@ -176,7 +177,7 @@ def recorder_cpu_s(text: str) -> float | None:
 
 
 _UNKNOWN_NS = 2**64 - 1  # what systemd says of a unit that it does not account for
-_NAMES = frozenset({"cpu", "components.log", "kernel.log", *_STATE})
+_NAMES = frozenset({"cpu", "components.log", "audit.log", "kernel.log", *_STATE})
 
 
 def _put(path: Path, data: bytes) -> None:

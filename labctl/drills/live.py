@@ -13,7 +13,7 @@ from rich.text import Text
 
 from labctl.drills.model import Report, Verdict
 from labctl.drills.narrate import Moment, Narrator
-from labctl.drills.records import Entry, FaultBegan, NodeSeen, Probed, SliceSeen, Started
+from labctl.drills.records import Entry, FaultBegan, HealEnded, NodeSeen, PodSeen, Probed, SliceSeen, Started
 from labctl.drills.report import HTML_NAME
 from labctl.drills.ui import Status, Ui
 
@@ -66,12 +66,14 @@ class Lines:
 
 
 class Board(Lines):
-    """The same lines, and under them a live footer: phase, nodes, endpoints, requests, what is waited for."""
+    """The same lines, and a live footer: phase, faults, nodes, pods, endpoints, requests, what is waited for."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._nodes: dict[str, NodeSeen] = {}
         self._slices: dict[str, int] = {}
+        self._pods: dict[str, PodSeen] = {}
+        self._faults: dict[str, float] = {}  # that last, and since when
         self._seconds: deque[tuple[int, int, int]] = deque(maxlen=_SPARK_S)  # (second, ok, failed)
         self._sent = self._failed = 0
         self.live: Live | None = None
@@ -85,6 +87,14 @@ class Board(Lines):
                     self._nodes[node.name] = node
                 case SliceSeen() as found if self._narrator.scene and self._narrator.scene.covers_slice(found):
                     self._slices[found.name] = sum(endpoint.ready for endpoint in found.endpoints)
+                case PodSeen() as pod if self._narrator.scene and self._narrator.scene.covers(pod):
+                    self._pods[pod.uid] = pod
+                    if pod.event == "DELETED":
+                        del self._pods[pod.uid]
+                case FaultBegan(fault=fault):
+                    self._faults[fault] = entry.t_s
+                case HealEnded(ok=True):
+                    self._faults.clear()
                 case Probed() as probe:
                     self._count(probe)
 
@@ -108,8 +118,14 @@ class Board(Lines):
         """What stands below the lines."""
         rows = [Text.assemble(("─" * 20, "dim")), Text.assemble(("phase     ", "dim"), (status.phase, "bold"))]
         rows[1].append(f"   {self.since(status.now_s)}", "cyan")
+        rows += [
+            Text.assemble(("fault     ", "dim"), (fault, "bold red"), (f"   for {status.now_s - since_s:.0f} s", "red"))
+            for fault, since_s in self._faults.items()
+        ]
         if self._nodes:
             rows.append(self._node_row())
+        if self._pods:
+            rows.append(self._pod_row())
         if self._slices and self._narrator.scene is not None:
             ready, wanted = sum(self._slices.values()), self._narrator.scene.replicas
             rows.append(
@@ -131,14 +147,31 @@ class Board(Lines):
             row.append("   ")
         return row
 
+    def _pod_row(self) -> Text:
+        row = Text.assemble(("pods      ", "dim"))
+        for node in sorted({pod.node for pod in self._pods.values()}):
+            here = [pod for pod in self._pods.values() if pod.node == node]
+            ready = sum(pod.ready and not pod.deleting for pod in here)
+            row.append(f"{node or 'no node yet'} ")
+            row.append(f"{ready}/{len(here)} Ready", "green" if ready == len(here) else "bold red")
+            if ending := sum(pod.deleting for pod in here):
+                row.append(f", {ending} terminating", "yellow")
+            row.append("   ")
+        return row
+
     def _request_row(self) -> Text:
-        row = Text.assemble(("requests  ", "dim"), f"{self._sent} sent, ")
+        row = Text.assemble(("requests  ", "dim"), f"{self._rate()}/s, {self._sent} sent, ")
         row.append(f"{self._failed} failed", "red" if self._failed else "green")
         row.append("  ")
         most = max((ok + failed for _, ok, failed in self._seconds), default=1)
-        for _, ok, failed in list(self._seconds)[-max(10, self._console.width - 45) :]:
+        for _, ok, failed in list(self._seconds)[-max(10, self._console.width - 52) :]:
             row.append(_BARS[round((ok + failed) / max(1, most) * 8)], "red" if failed else "green")
         return row
+
+    def _rate(self) -> int:
+        """Requests that were meant for the last full second."""
+        full = list(self._seconds)[-2:-1] or list(self._seconds)
+        return full[0][1] + full[0][2]
 
 
 @contextmanager

@@ -49,8 +49,29 @@ def test_on_a_terminal_the_footer_tells_phase_nodes_endpoints_requests_and_what_
         assert ui.live is not None
         ui.live.refresh()
     shown = out.getvalue()
-    for words in ("observe   +5.00s", "worker1 Unknown", "worker2 Ready", "1 of 3 ready", "failed", "due in 7 s"):
+    for words in (
+        "observe   +5.00s", "worker1 Unknown", "worker2 Ready", "1 of 3 ready", "failed", "due in 7 s",
+        "cut the power of worker1   for 5 s", "worker1 2/2 Ready", "worker2 1/1 Ready", "20/s,",
+    ):  # fmt: skip
         assert words in shown
+
+
+def test_the_footer_forgets_a_fault_that_is_healed_and_pods_that_are_gone() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=True, color_system=None)
+    board = Board(console)
+    board.show([entry for entry in Tale().tell() if entry.t_s < ZERO + 12.0])
+    out.truncate(0)
+    console.print(board.footer(Status(ZERO + 12.0, "converge", ())))
+    assert "cut the power of worker1   for 12 s" in out.getvalue()
+    assert "worker1 0/2 Ready, 2 terminating" in out.getvalue()
+    board.show([entry for entry in Tale().tell() if entry.t_s >= ZERO + 12.0])
+    out.truncate(0)
+    console.print(board.footer(Status(ZERO + 20.0, "judge", ())))
+    shown = out.getvalue().rpartition("────")[2]
+    assert "cut the power" not in shown
+    assert "worker1 0/" not in shown
+    assert "worker2 3/3 Ready" in shown
 
 
 def test_a_footer_fits_a_narrow_terminal() -> None:
