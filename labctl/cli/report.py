@@ -77,7 +77,7 @@ def replay(report: Path, speed: float, step: bool, from_s: float, until_s: float
     REPORT is a report.json with its history.jsonl beside it, or the folder they are in.
     """
     judged, history = replays.opened(report)
-    steps = list(replays.scenes(history, from_s=from_s, until_s=until_s))
+    steps = list(replays.steps_of(history, from_s=from_s, until_s=until_s))
     pace = speed if OUT.is_terminal else float("inf")
     with watching(OUT) as ui:
         pause = _enter if step and OUT.is_terminal else None

@@ -22,7 +22,7 @@ _DULL_S = 3.0  # nobody waits longer than this for the next event
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Step:
     """Entries that are shown together, and whether they make a line for people."""
 
     at_s: float  # of the last of them
@@ -44,10 +44,10 @@ def opened(path: Path) -> tuple[Report, History]:
     )
 
 
-def scenes(history: History, *, from_s: float, until_s: float) -> Iterator[Scene]:
+def steps_of(history: History, *, from_s: float, until_s: float) -> Iterator[Step]:
     """The history in steps of about a tenth of a second, seconds counted from the fault. Pure.
 
-    What lies before `from_s` comes as one scene, since later ones build on it.
+    What lies before `from_s` comes as one step, since later ones build on it.
     """
     zero = zero_s(history)
     origin = history[0].t_s if zero is None else zero
@@ -60,14 +60,14 @@ def scenes(history: History, *, from_s: float, until_s: float) -> Iterator[Scene
         if at_s > until_s:
             break
         if held and at_s >= from_s and entry.t_s - held[0].t_s >= _TOGETHER_S:
-            yield Scene(held[-1].t_s, tuple(held), phase, told)
+            yield Step(held[-1].t_s, tuple(held), phase, told)
             held, told = [], False
         held.append(entry)
         told = any(True for _ in narrator.feed(entry)) or told
         if isinstance(entry.what, PhaseBegan):
             phase = entry.what.name
     if held:
-        yield Scene(held[-1].t_s, tuple(held), phase, told)
+        yield Step(held[-1].t_s, tuple(held), phase, told)
 
 
 def due(report: Report, passed_s: float) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def play(
     ui: Ui,
     clock: Clock,
     *,
-    steps: Sequence[Scene],
+    steps: Sequence[Step],
     speed: float,
     pause: Callable[[], bool] | None = None,
 ) -> None:

@@ -16,7 +16,7 @@ from labctl.drills.bundle import newest, pack
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.compare import compare, load
 from labctl.drills.judge import judge
-from labctl.drills.replay import due, opened, play, scenes
+from labctl.drills.replay import due, opened, play, steps_of
 from labctl.drills.ui import Silent, Status
 from labctl.kube.timing import FAST
 from labctl.runtime.errors import LabError, UsageError
@@ -94,7 +94,7 @@ def test_a_replay_shows_every_record_once_and_counts_down_as_the_drill_did(runs:
     report, history = opened(runs / "good")
     ui = Seen()
     clock = Paces()
-    steps = list(scenes(history, from_s=float("-inf"), until_s=float("inf")))
+    steps = list(steps_of(history, from_s=float("-inf"), until_s=float("inf")))
     play(history, report, ui, clock, steps=steps, speed=2.0)  # type: ignore[arg-type]
     assert ui.shown == len(history)
     assert 10.0 < clock.slept_s <= 29.0 / 2
@@ -110,7 +110,7 @@ def test_a_replay_shows_every_record_once_and_counts_down_as_the_drill_did(runs:
 
 def test_a_replay_can_begin_late_end_early_and_stop_at_each_line(runs: Path) -> None:
     report, history = opened(runs / "good")
-    steps = list(scenes(history, from_s=4.0, until_s=5.0))
+    steps = list(steps_of(history, from_s=4.0, until_s=5.0))
     assert len(steps[0].entries) > 150  # what went before comes at once
     assert all(4.0 <= step.at_s - ZERO <= 5.0 for step in steps[1:])
     stops: list[int] = []
