@@ -211,9 +211,10 @@ def print_report(console: Console, report: Report) -> None:
     failed = f"[red]{found.requests_failed} failed[/]" if found.requests_failed else "none failed"
     console.print(f"  {found.requests_sent:>9}  requests sent, {failed}, {found.requests_slow} slow")
     console.print()
+    wide = max((len(letter) for letter in report.invariants), default=1)
     for letter, finding in report.invariants.items():
         style = {"pass": "green", "fail": "red", "unknown": "yellow"}.get(finding.result.value, "dim")
         words = f"{escape(finding.title)}: {escape(finding.evidence)}"
-        console.print(f"  {letter}  [{style}]{finding.result.value:<14}[/]  {words}")
+        console.print(f"  {letter:<{wide}}  [{style}]{finding.result.value:<14}[/]  {words}")
     if report.run_dir:
         console.print(f"\n  the page: {escape(report.run_dir)}/{HTML_NAME}")
