@@ -17,6 +17,7 @@ _SHORT = {
     "tainted_s": "node tainted",
     "evicted_s": "pods deleted",
     "rescheduled_s": "replacements Ready",
+    "endpoints_full_s": "endpoints in full",
     "serving_again_s": "serving again",
     "error_window_s": "requests failing",
 }
@@ -44,7 +45,7 @@ def endpoints_count(canvas: Canvas) -> None:
             f'<polygon points="{points[0][0]:.1f},{base:.1f} {path} {points[-1][0]:.1f},{base:.1f}" class="area"/>'
         )
     canvas.line(base, "axis")
-    for measure in ("endpoint_removed_s", "serving_again_s"):
+    for measure in ("endpoint_removed_s", "endpoints_full_s", "serving_again_s"):
         _due(canvas, measure, canvas.y - 4, base)
     canvas.y = base + 4
     canvas.end()
