@@ -131,14 +131,14 @@ def one_per_identity(case: Case) -> Said:
     looks = list(_looks(case.history))
     if not looks:
         return Result.UNKNOWN, "no machine could be asked what it runs"
-    spans: dict[tuple[str, str, str], dict[str, tuple[str, float, float]]] = {}
+    spans: dict[tuple[str, str, str], dict[tuple[str, str], tuple[str, float, float]]] = {}
     for at_s, look in looks:
         for machine in look:
             for entry in machine.containers:
                 if entry.running and (entry.namespace, entry.pod) in owned:
                     lives = spans.setdefault((entry.namespace, entry.pod, entry.name), {})
-                    first_s = lives[entry.id][1] if entry.id in lives else at_s
-                    lives[entry.id] = (machine.node, first_s, at_s)
+                    life = (machine.node, entry.id)  # a copied machine has the same ids
+                    lives[life] = (machine.node, lives[life][1] if life in lives else at_s, at_s)
     doubled = [text for identity, lives in spans.items() for text in _overlaps(identity, lives)]
     if doubled:
         return Result.FAIL, f"doubled: {_some(doubled)}"
@@ -262,7 +262,9 @@ def _looks(history: History) -> Iterator[tuple[float, tuple[Counted, ...]]]:
             yield entry.t_s, entry.what.machines
 
 
-def _overlaps(identity: tuple[str, str, str], lives: Mapping[str, tuple[str, float, float]]) -> Iterator[str]:
+def _overlaps(
+    identity: tuple[str, str, str], lives: Mapping[tuple[str, str], tuple[str, float, float]]
+) -> Iterator[str]:
     """Two containers of one identity, each seen running while the other was."""
     ordered = sorted(lives.values(), key=lambda life: life[1])
     for earlier, later in pairwise(ordered):

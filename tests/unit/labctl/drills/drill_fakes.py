@@ -57,6 +57,9 @@ class FakeApi:
         self._log: list[tuple[int, str, str, bytes]] = []
         self._revision = 1_000
         self.lose_events = False  # a watch that silently skips events
+        self.lose_writes = False  # every third write is acknowledged and forgotten
+        self.stale_reads = False  # a single object is read as it was a few changes ago
+        self._writes = itertools.count(1)
 
     def put(self, resource: Resource, body: Document) -> Document:
         """Create or replace."""
@@ -99,7 +102,12 @@ class FakeApi:
             found = self._objects.get((resource.plural, _key(namespace, name)))
             if found is None:
                 raise NotFound(f"{resource.plural} {name!r} not found")
-            return found
+            return self._older(resource, found) if self.stale_reads else found
+
+    def _older(self, resource: Resource, found: Document) -> Document:
+        versions = [json.loads(body) for _, plural, _, body in self._log if plural == resource.plural]
+        mine = [body for body in versions if _name(body) == _name(found)]
+        return dict(mine[max(0, len(mine) - 3)])
 
     def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
@@ -128,10 +136,13 @@ class FakeApi:
         assert isinstance(body, dict)
         data, expected = body["data"], body.get("metadata", {}).get("resourceVersion")
         with self._changed:
-            if expected not in (None, self.get(resource, name, namespace)["metadata"]["resourceVersion"]):
+            current = self._objects[resource.plural, _key(namespace, name)]
+            if expected not in (None, current["metadata"]["resourceVersion"]):
                 raise Conflict("the object has been modified; please apply your changes to the latest version")
+            if self.lose_writes and next(self._writes) % 3 == 0:
+                return self._objects[resource.plural, _key(namespace, name)]
             self.change(resource, _key(namespace, name), lambda found: found["data"].update(data))
-            return self.get(resource, name, namespace)
+            return self._objects[resource.plural, _key(namespace, name)]
 
     def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
         raise NotFound(f"{resource.plural}/{subresource} is not served here")
@@ -314,6 +325,18 @@ class FakeLab:
         for node in ("worker1", "worker1", "worker2"):
             self._start_pod(node)
         self._publish()
+
+    def own(self, name: str, *nodes: str) -> None:
+        """A StatefulSet's pod, and its container on each of these nodes: more than one is what must never be."""
+        pod = _pod(name, nodes[0], "")
+        pod["metadata"] |= {
+            "labels": {},
+            "ownerReferences": [{"kind": "StatefulSet", "name": "db", "controller": True}],
+        }
+        self.api.put(PODS, pod)
+        with self._lock:
+            for node in nodes:
+                self._containers[node][f"uid-{name}"] = name
 
     def _start_pod(self, node: str) -> None:
         letter = next(self._letters)

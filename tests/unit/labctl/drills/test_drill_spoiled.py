@@ -125,6 +125,12 @@ def double_an_identity(entries: list[Entry], data: st.DataObject) -> list[Entry]
     return put(entries, at_s, _runs("worker2", "db-0", "another"))
 
 
+def copy_a_machine(entries: list[Entry], data: st.DataObject) -> list[Entry]:
+    """The very same container, by its id, on a second machine."""
+    at_s = ZERO + data.draw(st.floats(-3.9, -2.1))
+    return put(entries, at_s, _runs("worker2", "db-0", "old"))
+
+
 def restart_the_old_identity(entries: list[Entry], data: st.DataObject) -> list[Entry]:
     began_s = next(entry.t_s for entry in only(entries, Sampled) if "new" in str(entry.what))
     return put(entries, began_s + data.draw(st.floats(0.0, 3.0)), _runs("worker1", "db-0", "old"))
@@ -213,6 +219,7 @@ WRONGS = [
     Wrong(take_one_place_twice, "A"),
     Wrong(do_what_was_refused, "A"),
     Wrong(double_an_identity, "B"),
+    Wrong(copy_a_machine, "B"),
     Wrong(restart_the_old_identity, "B"),
     Wrong(keep_failing, "C"),
     Wrong(run_on_after_the_end, "D"),
