@@ -192,6 +192,12 @@ BUILTIN: tuple[Resource, ...] = (
     ]),
 )  # fmt: skip
 
+# Not of the API server's own: upstream's metrics-server adds it. Served all the same, computed when asked for.
+METRICS: tuple[Resource, ...] = tuple(_group("metrics.k8s.io", "v1beta1", [
+    ("NodeMetrics", "nodes", False, "", "", ""),
+    ("PodMetrics", "pods", True, "", "", ""),
+], verbs=("get", "list")))  # fmt: skip
+
 _BY_NAME = {(resource.group, resource.plural, resource.version): resource for resource in BUILTIN}
 
 

@@ -23,7 +23,7 @@ from labctl.runtime.shell import CommandError, Shell
 
 PACKAGES = ("labctl", "master", "agents")
 _SHARED = ("labctl/kube", "labctl/runtime")
-_OF_ROLE = {"master": (*_SHARED, "master", "labctl-data"), "worker": (*_SHARED, "agents")}
+_OF_ROLE = {"master": (*_SHARED, "master", "agents/proxy", "labctl-data"), "worker": (*_SHARED, "agents")}
 SCHEMAS = "labctl-data/kubernetes-1.37.json"  # where the API server looks, below the folder it is unpacked in
 APP_DIR = "/opt/labctl/app"  # that folder, on a node
 _DEFINITIONS = "kubernetes-json-schema/v1.37.0-local/_definitions.json"

@@ -12,6 +12,7 @@ import flask
 import msgspec
 
 from labctl.kube.errors import ApiError, ServerError, TooLarge, Unavailable
+from labctl.kube.resources import METRICS
 from labctl.runtime.errors import LabError
 from master.apiserver import (
     advice,
@@ -40,6 +41,7 @@ from master.apiserver.reply import Reply, document_reply, object_reply
 from master.apiserver.request import Request, User, parse_path, parse_query
 from master.apiserver.response import respond
 from master.apiserver.tokens import JWKS_PATH, OPENID_PATH
+from master.apiserver.usage import Usage
 from master.apiserver.wsgi import App
 from master.store.protocol import StoreError
 
@@ -60,6 +62,7 @@ class Server:
         self.metrics = context.metrics
         self._authenticator = Authenticator(context.tokens, context.clock)
         self._openapi = OpenApi(context.registry)
+        self._usage = Usage(context)
         self._discovery: dict[str, Published] = {}  # the aggregated documents of /api and /apis
 
     def answer(self, environ: dict[str, Any], body: Callable[[], bytes]) -> tuple[Reply, list[str]]:
@@ -133,6 +136,8 @@ class Server:
         if target.subresource:
             return subresources.handle(context, request, kind, form, warnings)
         _must_serve(kind, target.namespace, verb, named=bool(target.name))
+        if kind.resource in METRICS:
+            return self._usage.handle(request, kind, form)
         if kind.virtual:
             return reviews.handle(context, request, kind, form, warnings)
         if verb == "get":

@@ -82,6 +82,18 @@ def _param_ref(shown: Shown) -> str:
     return selector(ref["selector"]) if ref.get("selector") is not None else "<unset>"
 
 
+def _used(what: str, unit: str) -> Column:
+    """What all containers of a pod, or the node, use of something, in `unit`."""
+
+    def cell(shown: Shown) -> str:
+        entries = shown.document.get("containers") or [shown.document]
+        total = sum(int(entry["usage"][what].removesuffix(unit)) for entry in entries)
+        return f"{total}{unit}" if total else "0"
+
+    return Column(what, cell)
+
+
+_USED = (_used("cpu", "n"), _used("memory", "Ki"), Column("window", _at("window")))
 _WEBHOOKS = (number("Webhooks", lambda shown: len(shown.document.get("webhooks") or ())), AGE)
 _QUEUING = "spec.limited.limitResponse.queuing"
 
@@ -127,6 +139,8 @@ COLUMNS: dict[tuple[str, str], tuple[Column, ...]] = {
         Column("QueueLengthLimit", _at(f"{_QUEUING}.queueLengthLimit", "<none>")),
         AGE,
     ),
+    ("metrics.k8s.io", "nodes"): _USED,
+    ("metrics.k8s.io", "pods"): _USED,
     ("networking.k8s.io", "ingressclasses"): (
         Column("Controller", _at("spec.controller")),
         Column("Parameters", _parameters),

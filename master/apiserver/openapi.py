@@ -48,7 +48,7 @@ class OpenApi:
         group, version = (parts[2], parts[3]) if len(parts) == 4 else ("", parts[-1] if parts else "")
         if parts[:-1] != (["v3", "apis", group] if group else ["v3", "api"]):
             return None
-        kinds = self._registry.kinds(group, version)
+        kinds = self._described(group, version)
         if not kinds:
             return None
         wanted, etag = request.query.get("hash", ""), self._hash(group, version)
@@ -63,16 +63,20 @@ class OpenApi:
     def _index(self) -> Document:
         paths = {}
         for group, versions in self._registry.groups().items():
-            for version in versions:
+            for version in (version for version in versions if self._described(group, version)):
                 path = f"apis/{group}/{version}" if group else f"api/{version}"
                 paths[path] = {"serverRelativeURL": _url(group, version, self._hash(group, version))}
         return {"paths": paths}
+
+    def _described(self, group: str, version: str) -> list[Kind]:
+        """The kinds of a group version that there is a schema for."""
+        return [kind for kind in self._registry.kinds(group, version) if kind.schema_name]
 
     def _hash(self, group: str, version: str) -> str:
         """Changes with what is served and with how documents are made."""
         names = [
             (kind.resource.plural, kind.resource.verbs, kind.resource.subresources, kind.schema_name)
-            for kind in self._registry.kinds(group, version)
+            for kind in self._described(group, version)
         ]
         return hashlib.sha256(msgspec.json.encode([_EDITION, names])).hexdigest()[:32].upper()
 
@@ -99,7 +103,7 @@ class OpenApi:
         writer = Writer(self._registry.schemas, "#/definitions/", v2=True)
         paths: Document = {}
         for kind in self._registry.all():
-            paths |= writer.paths(kind)
+            paths |= writer.paths(kind) if kind.schema_name else {}
         return {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": "v1.37.0"},

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.kube.resources import BUILTIN, Resource, builtin
+from labctl.kube.resources import BUILTIN, METRICS, Resource, builtin
 from labctl.kube.schema import Schemas, Shape
 from master.apiserver.convert import EVENTS, HPA, Conversion
 
@@ -58,7 +58,7 @@ class Kind:
 class Registry:
     """Every served kind."""
 
-    def __init__(self, schemas: Schemas, resources: Iterable[Resource] = BUILTIN) -> None:
+    def __init__(self, schemas: Schemas, resources: Iterable[Resource] = (*BUILTIN, *METRICS)) -> None:
         self.schemas = schemas
         self._kinds: dict[tuple[str, str, str], Kind] = {}
         for resource in resources:
@@ -105,4 +105,5 @@ def _kind(resource: Resource, schemas: Schemas) -> Kind:
         stored = builtin("horizontalpodautoscalers", "autoscaling", "v2")
     if stored == resource:
         conversion = None
-    return Kind(resource, name, stored, conversion, resource.plural in _VIRTUAL)
+    virtual = resource.plural in _VIRTUAL or resource in METRICS
+    return Kind(resource, name, stored, conversion, virtual)

@@ -259,9 +259,9 @@ def test_events_and_describe_tell_what_happened(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nodes", "pods"])
-def test_top_says_that_there_is_no_metrics_api(kubectl: Kubectl, kind: str) -> None:
-    """Row `top`: metrics.k8s.io is not served, which kubectl says as it does of a cluster without metrics-server."""
-    assert kubectl.run("top", kind, check=False) == "error: Metrics API not available\n"
+def test_top_says_that_there_are_no_metrics_where_no_kubelet_tells_any(kubectl: Kubectl, kind: str) -> None:
+    """Row `top`: metrics.k8s.io is served; what it shows of machines that run stands in test_lab_clients."""
+    assert "No resources found" in (said := kubectl.run("top", kind, check=False)) or "not available yet" in said
 
 
 def test_create_sends_protobuf_and_it_is_understood(kubectl: Kubectl) -> None:

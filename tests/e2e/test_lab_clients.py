@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def test_kubectl_runs_watches_scales_and_deletes_a_deployment(user: LabUser, ver
     assert "HolderIdentity:  worker1" in described
     assert "web-" in described
     assert eventually(lambda: user.fetch("worker2"), "the NodePort")
+    assert eventually(lambda: user.fetch("master1"), "the NodePort on a master")
+    web = "/api/v1/namespaces/default/services/web/proxy/"
+    assert eventually(lambda: "web-" in kubectl.run("get", "--raw", web, check=False), "the Service by proxy")
+    nodes = kubectl.run("top", "nodes", "--no-headers").splitlines()
+    assert [line.split()[0] for line in nodes] == ["worker1", "worker2"]
+    assert all(
+        re.fullmatch(r"[0-9]+m +[0-9]+% +[1-9][0-9]*Mi +[0-9]+%", line.split(maxsplit=1)[1].strip()) for line in nodes
+    )
+    assert len(kubectl.run("top", "pods", "-l", "app=web", "--no-headers").splitlines()) == 3
     kubectl.run("scale", "deployment/web", "--current-replicas=3", "--replicas=1")
     kubectl.run("rollout", "status", "deployment/web", "--timeout=60s", timeout_s=90)
     kubectl.run("delete", "-f", str(WEB), "--timeout=60s", timeout_s=90)

@@ -45,7 +45,7 @@ def apply(lab: Provisioned) -> Outcome:
 
 def test_every_role_is_a_unit_that_starts_with_the_machine(lab: Provisioned) -> None:
     units = {
-        "master1": "etcd labctl-apiserver labctl-scheduler labctl-controllers",
+        "master1": "etcd labctl-apiserver labctl-scheduler labctl-controllers labctl-proxy",
         "worker1": "containerd labctl-kubelet labctl-proxy",
     }
     for name, expected in units.items():

@@ -48,15 +48,16 @@ def test_a_node_gets_our_packages_and_the_schemas_and_can_import_them(project: P
 
 
 def test_a_role_gets_what_it_runs_and_no_more(project: Path, tmp_path: Path) -> None:
-    (project / "labctl/vm").mkdir()
-    (project / "labctl/vm/lab.py").touch()
+    for file in ("labctl/vm/lab.py", "agents/kubelet/plan.py", "agents/proxy/plan.py"):
+        (project / file).parent.mkdir()
+        (project / file).touch()
     packed = {}
     for role, path in wheel.build(project, tmp_path / "cache", LocalShell()).items():
         with zipfile.ZipFile(path) as archive:
             packed[role] = {name.rpartition("/")[0] for name in archive.namelist() if name.endswith(".py")}
     assert packed == {
-        "master": {"labctl", "labctl/kube", "labctl/runtime", "master"},
-        "worker": {"labctl", "labctl/kube", "labctl/runtime", "agents"},
+        "master": {"labctl", "labctl/kube", "labctl/runtime", "master", "agents", "agents/proxy"},
+        "worker": {"labctl", "labctl/kube", "labctl/runtime", "agents", "agents/kubelet", "agents/proxy"},
     }
 
 

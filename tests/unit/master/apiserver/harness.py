@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from labctl.runtime.clock import SystemClock
+from labctl.runtime.loop import wait_for
 from master.apiserver.app import Server
 from master.apiserver.config import Config
 
@@ -112,6 +115,16 @@ class Api:
         assert answer.code == 201, answer.body
         found: Document = answer.document
         return found
+
+
+def soon(ask: Callable[[], Answer], code: int) -> Answer:
+    """The answer, once what was just granted or taken has reached the authorizer."""
+
+    def asked() -> Answer | None:
+        answer = ask()
+        return answer if answer.code == code else None
+
+    return wait_for(asked, what=f"an answer {code}", deadline_s=5, clock=SystemClock(), every_s=0.01)
 
 
 CONFIG = Config(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
 from master.apiserver import bootstrap_rbac
-from tests.unit.master.apiserver.harness import Answer, Api
+from tests.unit.master.apiserver.harness import Api, soon
 from tests.unit.master.apiserver.objects import MAPS, PODS, config_map, pod
 
 Document = dict[str, Any]
@@ -33,16 +32,6 @@ def binding(name: str, to: str, user: str, *, kind: str = "Role") -> Document:
         "roleRef": {"apiGroup": group, "kind": kind, "name": to},
         "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     }
-
-
-def soon(ask: Callable[[], Answer], code: int) -> Answer:
-    """The answer, once what was just granted or taken has reached the authorizer."""
-
-    def asked() -> Answer | None:
-        answer = ask()
-        return answer if answer.code == code else None
-
-    return wait_for(asked, what=f"an answer {code}", deadline_s=5, clock=SystemClock(), every_s=0.01)
 
 
 def test_a_role_counts_from_its_binding_on_and_in_its_namespace(api: Api) -> None:
