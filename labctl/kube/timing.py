@@ -28,6 +28,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     large_zone_nodes: int
     pod_gc_period_s: float
     pod_gc_quarantine_s: float
+    api_lease_s: int  # an API server that has not said for so long that it serves is no endpoint any more
     leader_lease_s: float
     leader_renew_deadline_s: float
     leader_retry_s: float
@@ -54,6 +55,7 @@ KUBERNETES = Profile(
     large_zone_nodes=50,
     pod_gc_period_s=20,
     pod_gc_quarantine_s=40,
+    api_lease_s=15,
     leader_lease_s=15,
     leader_renew_deadline_s=10,
     leader_retry_s=2,
@@ -80,6 +82,7 @@ FAST = Profile(
     large_zone_nodes=50,
     pod_gc_period_s=2,
     pod_gc_quarantine_s=4,
+    api_lease_s=5,
     leader_lease_s=4,
     leader_renew_deadline_s=3,
     leader_retry_s=0.5,

@@ -59,6 +59,7 @@ def leaves(topology: Topology) -> tuple[Leaf, ...]:
         *("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
         *("localhost", "127.0.0.1", str(IPv4Network(topology.service_cidr)[1])),
         *(name for master in masters for name in (master.name, master.address)),
+        *([topology.virtual_address] if topology.virtual_address else []),
     )
     return (
         Leaf("apiserver", "kube-apiserver", names=api_names, server=True, client=False),
@@ -260,9 +261,8 @@ def kubeconfig(cluster: str, servers: Sequence[str], user: str, credentials: Map
 
 def admin_kubeconfig(topology: Topology, pki: Pki) -> str:
     """For this host: everything inline, so that the file can be carried anywhere."""
-    servers = [f"https://{master.address}:6443" for master in topology.masters]
     credentials = {"ca": pki.pem("ca.crt"), "cert": pki.pem("admin.crt"), "key": pki.pem("admin.key")}
-    return kubeconfig(topology.lab, servers, "kubernetes-admin", credentials)
+    return kubeconfig(topology.lab, topology.api_servers, "kubernetes-admin", credentials)
 
 
 def ensure(state_dir: Path, topology: Topology, clock: Clock | None = None) -> Pki:

@@ -13,7 +13,7 @@ from labctl.runtime.shell import LocalShell, Shell
 from labctl.vm import pki, playbook, wheel
 from labctl.vm.provider import Progress, Site
 from labctl.vm.state import write_atomically
-from labctl.vm.topology import Machine
+from labctl.vm.topology import Machine, Topology
 
 _DEADLINE_S = 300.0
 _DEADLINE_PER_MACHINE_S = 90.0  # of emulated machines, which share this host's cores
@@ -40,12 +40,16 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "pki": str(site.state_dir.resolve() / "pki"),
         "machines": [{"name": machine.name, "address": machine.address} for machine in topology.machines],
         "masters": [{"name": machine.name, "address": machine.address} for machine in topology.masters],
+        "virtual_address": topology.virtual_address,
         "cluster_cidr": topology.cluster_cidr,
         "service_cidr": topology.service_cidr,
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
         # One: threads that look for work cost an emulated processor a third more. 0: as many as there are processors.
         "etcd_threads": 1 if topology.provider == "vagrant" else 0,
+        # After 3.6 of these without a word another master takes the virtual address.
+        "vrrp_advert_s": 1.0 if topology.provider == "vagrant" or topology.profile == "kubernetes" else 0.25,
+        "vrrp_check_s": 3 if topology.provider == "vagrant" else 1,
     }
     hosts = {machine.name: _host(site, machine, archives[machine.role]) for machine in topology.machines}
     return {"all": {"vars": variables, "hosts": hosts}}
@@ -54,21 +58,27 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
 def _host(site: Site, machine: Machine, archive: Path) -> dict[str, Any]:
     # A system container would measure its host.
     shared = site.topology.provider == "lxc"
-    others = [master for master in site.topology.masters if master.name != machine.name]
-    mine = [machine] if machine.role == "master" else []
     return {
         "ansible_host": machine.address,
         "address": machine.address,
         "role": machine.role,
         "app_archive": str(archive.resolve()),
         "app_version": archive.parent.name,
-        "api_servers": [f"https://{master.address}:6443" for master in (*mine, *others)],
+        "api_servers": _api_servers(site.topology, machine),
         "labels": dict(machine.labels),
         "taints": [msgspec.to_builtins(taint) for taint in machine.taints],
         "cpus": machine.cpus if shared else 0,
         "memory_bytes": machine.memory_mib * 2**20 if shared else 0,
         "disk_bytes": machine.disk_gib * 2**30 if shared else 0,
     }
+
+
+def _api_servers(topology: Topology, machine: Machine) -> list[str]:
+    """A master's own API server comes first: it dies with those who use it. Workers begin at the virtual address."""
+    if machine.role == "worker":
+        return list(topology.api_servers)
+    others = [master for master in topology.masters if master != machine]
+    return [f"https://{master.address}:6443" for master in (machine, *others)]
 
 
 def run(site: Site, project_root: Path, progress: Progress, *, shell: Shell | None = None) -> playbook.Outcome:

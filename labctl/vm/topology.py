@@ -13,6 +13,7 @@ Role = Literal["master", "worker"]
 
 _FIRST_MASTER = 10  # .10 to .19: masters; .1 is this host, .2 to .9 are kept for virtual addresses
 _FIRST_WORKER = 20
+_VIRTUAL = 2  # the address that moves between the masters, where there are several
 
 
 class Taint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +60,17 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     def masters(self) -> tuple[Machine, ...]:
         """The machines that run the control plane."""
         return tuple(machine for machine in self.machines if machine.role == "master")
+
+    @property
+    def virtual_address(self) -> str:
+        """The address that one of several masters holds at a time; "" in a lab with one master, which needs none."""
+        return str(IPv4Network(self.network_cidr)[_VIRTUAL]) if len(self.masters) > 1 else ""
+
+    @property
+    def api_servers(self) -> tuple[str, ...]:
+        """Where the API is, as URLs: what works whichever master lives comes first, then each master by itself."""
+        addresses = (self.virtual_address, *(master.address for master in self.masters))
+        return tuple(f"https://{address}:6443" for address in addresses if address)
 
     @property
     def workers(self) -> tuple[Machine, ...]:

@@ -6,17 +6,24 @@ Idempotent; run at every start. Source: `pkg/controlplane/controller/{systemname
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labctl.kube.errors import AlreadyExists, NotFound
+from labctl.kube.errors import AlreadyExists, ApiError, NotFound
 from labctl.kube.resources import ENDPOINT_SLICES, NAMESPACES, PRIORITY_CLASSES, SERVICES, Resource, builtin
 from master.apiserver import bootstrap_rbac
+from master.apiserver.api_endpoints import ApiLease, endpoints_of, serving, slice_of
 from master.apiserver.context import Context
 from master.apiserver.request import Request, Target, User
 from master.apiserver.write import create_object
+from master.store.protocol import StoreError
 
 Document = dict[str, Any]
 
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 10
 _SYSTEM = User("system:apiserver", ("system:masters", "system:authenticated"))
 _NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "default")
 _CLASSES = (
@@ -60,33 +67,51 @@ def _create(context: Context, resource: Resource, namespace: str, document: Docu
         create_object(context, request, kind, head | document, namespace)
 
 
+def keep_endpoints(context: Context) -> None:
+    """From now on until the server stops: the Service `kubernetes` leads to every API server that serves, and to this.
+
+    A write only where that changes, and a look at it all now and then, in case somebody else changed it.
+    """
+    store, ttl_s = context.storage.store, context.config.timing.api_lease_s
+    lease = ApiLease(store, context.config.advertise_address, ttl_s)
+    published: tuple[str, ...] = ()
+    passes = 0
+    while not context.stop.is_set():
+        try:
+            lease.renew()
+            if (addresses := serving(store)) != published or passes % _LOOK_EVERY == 0:
+                _kubernetes_service(context)
+                publish(context, addresses)
+                published = addresses
+            passes += 1
+        except (StoreError, ApiError) as error:
+            _log.warning("cannot say that this server serves", extra={"kv": {"error": error}})
+        context.stop.wait_s(ttl_s / 3)
+    with contextlib.suppress(StoreError, ApiError):
+        lease.withdraw()
+        publish(context, serving(store))
+
+
 def _kubernetes_service(context: Context) -> None:
     labels = {"component": "apiserver", "provider": "kubernetes"}
     port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": context.config.port}
     spec = {"clusterIP": context.allocation.first_address, "ports": [port], "type": "ClusterIP"}
     _create(context, SERVICES, "default", {"metadata": {"name": "kubernetes", "labels": labels}, "spec": spec})
-    endpoints: Document = {
-        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [context.config.advertise_address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": context.config.port, "protocol": "TCP"}],
-    }
-    _create(context, ENDPOINT_SLICES, "default", endpoints)
-    _advertise(context)
 
 
-def _advertise(context: Context) -> None:
-    """This server's address stands among the endpoints; others' stay."""
-    address = context.config.advertise_address
-    kind = context.registry.of(ENDPOINT_SLICES)
+def publish(context: Context, addresses: Sequence[str]) -> None:
+    """Write who serves into EndpointSlice and Endpoints `kubernetes`, where it is not there yet; never nobody."""
+    if not addresses:
+        return
+    port = context.config.port
+    head = {"kubernetes.io/service-name": "kubernetes"}
+    _fields(context, ENDPOINT_SLICES, head, {"addressType": "IPv4", **slice_of(addresses, port)})
+    head = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    _fields(context, builtin("endpoints"), head, endpoints_of(addresses, port))
 
-    def change(old: Document) -> Document:
-        known = [one for entry in old.get("endpoints") or () for one in entry.get("addresses") or ()]
-        if address not in known:
-            old["endpoints"] = [*(old.get("endpoints") or ()), {"addresses": [address], "conditions": {"ready": True}}]
-        return old
 
-    try:
-        context.storage.change(kind, "default", "kubernetes", change)
-    except NotFound:
-        return  # deleted under our hands: the next start makes it again
+def _fields(context: Context, resource: Resource, labels: Mapping[str, str], fields: Document) -> None:
+    """See that `default/kubernetes` of this resource has these fields."""
+    _create(context, resource, "default", {"metadata": {"name": "kubernetes", "labels": labels}, **fields})
+    with contextlib.suppress(NotFound):  # deleted under our hands: made again next time
+        context.storage.change(context.registry.of(resource), "default", "kubernetes", lambda old: {**old, **fields})

@@ -109,6 +109,7 @@ def prepare(context: Context) -> None:
         else:
             context.startup.finish()
             _log.info("serving", extra={"kv": {"port": context.config.port}})
+            gevent.spawn(bootstrap.keep_endpoints, context)
             compaction.run(context.storage.store, context.stop)
             return
         context.stop.wait_s(backoff.next_s())

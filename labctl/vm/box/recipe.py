@@ -16,6 +16,7 @@ PACKAGES = (
     *("iproute2", "iputils-ping", "nftables", "iptables", "conntrack", "ethtool", "socat", "curl", "tcpdump"),
     # the cluster
     *("containerd", "runc", "containernetworking-plugins", "etcd-server", "etcd-client", "kubernetes-client"),
+    "keepalived",  # the address that moves between several masters
     # Python, and what the control plane and the agents import; python3-apt is for Ansible's apt module
     *("python3", "python3-apt", "python3-msgspec", "python3-urllib3", "python3-flask", "python3-gunicorn"),
     *("gunicorn", "python3-gevent", "python3-psutil", "python3-yaml", "python3-jwt", "python3-cryptography"),
@@ -27,7 +28,10 @@ EXCLUDED_PATHS = (
 )
 
 # Installed, but started by nobody until Ansible (or a person) enables them.
-DISABLED_UNITS = ("containerd.service", "etcd.service", "nftables.service", "systemd-networkd-wait-online.service")
+DISABLED_UNITS = (
+    *("containerd.service", "etcd.service", "keepalived.service", "nftables.service"),
+    "systemd-networkd-wait-online.service",
+)
 
 MASKED_UNITS = (
     # housekeeping of long-lived machines

@@ -178,7 +178,7 @@ def test_the_admins_kubeconfig_stands_alone_and_names_every_master(tmp_path: Pat
     text = (tmp_path / "kubeconfig").read_text()
     assert str(tmp_path) not in text
     endpoint = kubeconfig.load(tmp_path / "kubeconfig")
-    assert endpoint.servers == ("https://10.9.0.10:6443", "https://10.9.0.11:6443")
+    assert endpoint.servers == ("https://10.9.0.2:6443", "https://10.9.0.10:6443", "https://10.9.0.11:6443")
 
 
 def test_the_ssh_key_is_made_once_and_private(tmp_path: Path) -> None:

@@ -76,10 +76,20 @@ def test_each_machine_is_reached_at_its_lab_address_as_root_with_the_labs_key(tm
     assert everyone["vars"]["ansible_ssh_private_key_file"] == str(pki.ssh_key(tmp_path))
 
 
-def test_a_master_talks_to_its_own_api_server_first_and_a_worker_knows_them_all(tmp_path: Path) -> None:
-    hosts = provision.inventory(site(tmp_path), ARCHIVES)["all"]["hosts"]
-    assert hosts["master2"]["api_servers"] == ["https://10.9.0.11:6443", "https://10.9.0.10:6443"]
-    assert hosts["worker1"]["api_servers"] == ["https://10.9.0.10:6443", "https://10.9.0.11:6443"]
+def test_a_master_talks_to_its_own_api_server_first_and_a_worker_to_whichever_lives(tmp_path: Path) -> None:
+    everyone = provision.inventory(site(tmp_path), ARCHIVES)["all"]
+    assert everyone["hosts"]["master2"]["api_servers"] == ["https://10.9.0.11:6443", "https://10.9.0.10:6443"]
+    assert everyone["hosts"]["worker1"]["api_servers"] == [
+        *("https://10.9.0.2:6443", "https://10.9.0.10:6443", "https://10.9.0.11:6443")
+    ]
+    assert everyone["vars"]["virtual_address"] == "10.9.0.2"
+
+
+def test_a_single_master_needs_no_virtual_address(tmp_path: Path) -> None:
+    alone = site(tmp_path, machines=(TOPOLOGY.machines[0], TOPOLOGY.machines[2]))
+    everyone = provision.inventory(alone, ARCHIVES)["all"]
+    assert everyone["vars"]["virtual_address"] == ""
+    assert everyone["hosts"]["worker1"]["api_servers"] == ["https://10.9.0.10:6443"]
 
 
 def test_labels_and_taints_reach_the_node(tmp_path: Path) -> None:

@@ -18,10 +18,8 @@ def test_a_service_gets_an_address_of_the_range_for_itself(api: Api) -> None:
     assert made[0]["spec"]["clusterIPs"] == [made[0]["spec"]["clusterIP"]]
 
 
-def test_the_api_has_the_first_address_and_an_endpoint(api: Api) -> None:
+def test_the_api_has_the_first_address(api: Api) -> None:
     assert api.get(f"{SERVICES}/kubernetes").document["spec"]["clusterIP"] == "10.96.0.1"
-    endpoints = api.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").document["endpoints"]
-    assert endpoints[0]["addresses"] == ["192.0.2.1"]
 
 
 def test_an_address_can_be_chosen_but_not_twice_and_not_outside(api: Api) -> None:
