@@ -77,6 +77,7 @@ class Client:
     ) -> None:
         """`guard` is called before every write and may refuse it by raising: a leader that lost its lease."""
         self._servers = list(endpoint.servers)
+        self._doubted = ""  # the server that was silent, or cut us off, when it was last asked
         self._guard = guard
         self._timeout_s = timeout_s
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
@@ -241,17 +242,23 @@ class Client:
         least_s, most_s = _HANDSHAKE_S
         timeout = urllib3.Timeout(connect=min(most_s, max(least_s, read_s)), read=read_s)
         failure: Exception | None = None
-        for server in tuple(self._servers):
+        servers = list(self._servers)
+        for number, server in enumerate(servers):  # it may grow under way
             try:
                 answer = self._http.request(
                     method, server + target, body=data, headers=headers, timeout=timeout, preload_content=not stream
                 )
             except urllib3.exceptions.HTTPError as error:
                 failure = error
-                self._rotate(server)
+                if _never_sent(error) or self._doubted == server:
+                    self._rotate(server)
+                self._doubted = server
                 if method != "GET" and not _never_sent(error):
                     break  # the request may have taken effect: the caller decides
+                if number == 0 and _cut(error):
+                    servers.insert(1, server)  # an address that moves is another machine's by now
                 continue
+            self._doubted = ""
             if answer.status < 400:
                 return answer
             failure = error_of(answer)
@@ -288,6 +295,11 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext | None:
 
 def _never_sent(error: Exception) -> bool:
     return isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
+
+
+def _cut(error: Exception) -> bool:
+    """Whether a connection that stood was broken, as all are whose peer has died: a new one may work."""
+    return isinstance(error, urllib3.exceptions.ProtocolError)
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:

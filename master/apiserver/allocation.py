@@ -29,6 +29,7 @@ Document = dict[str, Any]
 
 _PORTS = "/registry/labctl/nodeports/"
 _TRIES = 4096
+_SETTLE_S = 2.0
 
 
 @dataclass(slots=True)
@@ -145,18 +146,27 @@ class Allocation:
                 self._remove(self._addresses.key("", value) if what == "ip" else _PORTS + value)
 
     def repair(self) -> None:
-        """Release what no Service has, and count anew what quotas' namespaces use."""
+        """Release what no Service has, and count anew what quotas' namespaces use.
+
+        Another API server may be about to store the Service it took something for: only what stays without one for a
+        while was left behind by a crash.
+        """
         self._quotas.recount()
+        if found := self._unclaimed():
+            self._clock.sleep_s(_SETTLE_S)
+            for key, revision in found & self._unclaimed():
+                with contextlib.suppress(RevisionMismatch):
+                    self._storage.store.delete(key, expected=revision)
+
+    def _unclaimed(self) -> set[tuple[str, int]]:
+        """The keys of addresses and ports that no Service has, each with its revision."""
+        ports = self._storage.store.list(_PORTS).entries
+        addresses, _ = self._storage.current(self._addresses).list()
         services, _ = self._storage.current(self._services).list()
         claimed = {claim for service in services for claim in _claims(service.document)}
-        addresses, _ = self._storage.current(self._addresses).list()
-        for entry in addresses:
-            name = entry.document["metadata"]["name"]
-            if ("ip", name) not in claimed:
-                self._remove(entry.key)
-        for port in self._storage.store.list(_PORTS).entries:
-            if ("port", port.key.removeprefix(_PORTS)) not in claimed:
-                self._remove(port.key)
+        held = [("ip", entry.document["metadata"]["name"], entry.key, entry.revision) for entry in addresses]
+        held += [("port", entry.key.removeprefix(_PORTS), entry.key, entry.revision) for entry in ports]
+        return {(key, revision) for what, value, key, revision in held if (what, value) not in claimed}
 
     def _fill(self, document: Document, old: Document | None, taken: Taken, *, dry_run: bool) -> None:
         spec = document["spec"]

@@ -43,7 +43,7 @@ from master.apiserver.response import respond
 from master.apiserver.tokens import JWKS_PATH, OPENID_PATH
 from master.apiserver.usage import Usage
 from master.apiserver.wsgi import App
-from master.store.protocol import StoreError
+from master.store.protocol import Refused, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Server:
         except ApiError as error:
             reply = _failure(error, accept)
         except StoreError as error:
-            reply = _failure(Unavailable(f"etcdserver: {error}", details={}), accept)
+            how = f"; to mend it: {error.hint}" if isinstance(error, Refused) and error.hint else ""
+            reply = _failure(Unavailable(f"etcdserver: {error}{how}", details={}), accept)
         except (LabError, RecursionError) as error:
             _log.exception("%s %s failed", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
             reply = _failure(ServerError(f"Internal error occurred: {error}", details={}), accept)

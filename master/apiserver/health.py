@@ -104,6 +104,8 @@ def check(context: Context, endpoint: str, only: str, *, verbose: bool, exclude:
     if unknown:
         named = ", ".join(f'"{name}"' for name in unknown)
         lines.append(f"warn: some health checks cannot be excluded: no matches for {named}")
+    if endpoint == "readyz" and (failures or verbose):  # upstream's cannot tell: its client spreads over the members
+        lines += [f"warn: etcd member {url}: {why}" for url, why in context.storage.store.faults().items()]
     if failures:
         _log.info("%s check failed", endpoint, extra={"kv": {"checks": ",".join(failures), "why": failures}})
         return _text("\n".join([*lines, f"{endpoint} check failed"]) + "\n", 500)

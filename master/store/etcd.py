@@ -7,16 +7,18 @@ client authentication too (extended key usage).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+
+import msgspec
 
 from labctl.runtime.clock import Clock
 from master.store.calls import Calls
 from master.store.fanout import Subscription
 from master.store.feed import Feed
 from master.store.gateway import DEADLINE_S, EtcdError, Gateway, Lost, Tls
-from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn
+from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Status, Txn
 from master.store.protocol import Change, Compacted, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
 
 __all__ = ["EtcdStore", "Tls"]
@@ -124,6 +126,12 @@ class EtcdStore:
         """See `Store`."""
         return self._calls.revision(deadline_s=deadline_s)
 
+    def faults(self) -> Mapping[str, str]:
+        """See `Store`: the members that do not answer, have no leader, or raised an alarm."""
+        answers = self._gateway.ask_each("/v3/maintenance/status", b"{}")
+        told = {url: answer if isinstance(answer, str) else _fault(answer) for url, answer in answers.items()}
+        return {url: why for url, why in told.items() if why}
+
     def compact(self, revision: int) -> None:
         """See `Store`."""
         self._calls.compact(revision)
@@ -177,6 +185,15 @@ class EtcdStore:
         if lost:
             raise Lost(f"{key.decode()}: etcd gave no answer in time; the write may have happened")
         return 0, outcome.current()
+
+
+def _fault(status: bytes) -> str:
+    """What a member's status says is wrong with it; "" for nothing."""
+    try:
+        found = msgspec.json.decode(status, type=Status, strict=False)
+    except msgspec.MsgspecError as error:
+        return f"an answer that makes no sense: {error}"
+    return "; ".join([*found.errors, *(["no leader"] if not found.leader else [])])
 
 
 def _written(key: str, expected: int, revision: int, current: Entry | None) -> int:

@@ -78,6 +78,8 @@ class Feed:
         return self._gateway.stream("/v3/watch", msgspec.json.encode(WatchRequest(create)))
 
     def _step(self, stream: Stream) -> None:
+        if self._gateway.strayed(stream.url):
+            raise StoreError("the member on this machine answers again")
         lines = stream.lines(_TICK_S)
         now_s = self._clock.monotonic_s()
         for line in lines:

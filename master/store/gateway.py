@@ -31,6 +31,16 @@ _IDLE_CONNECTIONS, _CONCURRENT_CALLS = 32, 128
 _CONNECT_S = 3.0
 DEADLINE_S = 30.0  # a call's, where etcd is there but slow: upstream leaves it the whole request's 60 s
 _UNREACHABLE_S = 10.0  # a call's, where no endpoint can be reached
+_HOME_EVERY_S, _HOME_S = 5.0, 1.0  # how often the first endpoint is asked again after it failed, and how long it has
+
+
+_READ = "/v3/kv/range"  # without an effect, so that it may be tried on an endpoint in doubt
+
+
+_FULL = (
+    "delete what nobody needs, wait 10 minutes for its history to go, "
+    "then `etcdctl defrag` on each master and `etcdctl alarm disarm` on one"
+)
 
 
 class Lost(StoreError):
@@ -41,7 +51,7 @@ class EtcdError(Refused):
     """etcd answered with an error; `code` is gRPC's, `text` etcd's. The request had no effect."""
 
     def __init__(self, text: str, code: int) -> None:
-        hint = "free or defragment etcd's space, then disarm its alarm" if "space exceeded" in text else ""
+        hint = _FULL if "space exceeded" in text else ""
         super().__init__(f"etcd: {text}", too_large="too large" in text or "larger than max" in text, hint=hint)
         self.code, self.text = code, text
 
@@ -152,7 +162,11 @@ class _Failure(msgspec.Struct):
 
 
 class Gateway:
-    """The endpoints of one etcd cluster. Calls go to the endpoint that answered last; failures move on to the next."""
+    """The endpoints of one etcd cluster. Calls go to the endpoint that answered last; failures move on to the next.
+
+    The first one is home, the member on our own machine: it dies with us and with nobody else, so once it answers again
+    calls go back to it.
+    """
 
     def __init__(
         self,
@@ -173,7 +187,7 @@ class Gateway:
         self._tls = tls.context() if tls else None
         self._deadline_s, self._unreachable_s = deadline_s, unreachable_s
         self._attempt_s = attempt_s if len(endpoints) > 1 else deadline_s
-        self._preferred = 0
+        self._preferred, self._home_at_s = 0, 0.0
         self._idle: list[Connection] = []
         self._slots = threading.Semaphore(_CONCURRENT_CALLS)
         self._closed = False
@@ -193,8 +207,12 @@ class Gateway:
         while True:
             left_s = end_s - self._clock.monotonic_s()
             index, patience_s = self._preferred, self._attempt_s * 2.0 ** (tries // len(self._endpoints))
+            if index and path == _READ and self._time_to_go_home():
+                index, patience_s = 0, _HOME_S
             try:
-                return self._attempt(index, path, body, min(left_s, patience_s)), lost
+                answer = self._attempt(index, path, body, min(left_s, patience_s))
+                self._preferred = 0 if index == 0 else self._preferred
+                return answer, lost
             except (Lost, _Silent) as error:
                 silent = StoreError(f"etcd at {self._endpoints[index]} did not answer {path}: {error}")
                 lost, failed = (True, error) if isinstance(error, Lost) else (lost, silent)
@@ -209,6 +227,16 @@ class Gateway:
                 failed.hint = "is etcd running? see `labctl logs NODE etcd`"
                 raise failed
             self._clock.sleep_s(pause_s)
+
+    def ask_each(self, path: str, body: bytes, *, attempt_s: float = _HOME_S) -> dict[str, bytes | str]:
+        """POST once to every endpoint, each with a deadline of its own: its answer, or why there was none."""
+        found: dict[str, bytes | str] = {}
+        for index, url in enumerate(self._endpoints):
+            try:
+                found[url] = self._attempt(index, path, body, attempt_s)
+            except (StoreError, OSError) as error:
+                found[url] = str(error)
+        return found
 
     def stream(self, path: str, body: bytes) -> Stream:
         """POST and keep reading; raises StoreError."""
@@ -227,6 +255,10 @@ class Gateway:
                 connection.close()
             self._move_on(index)
             raise error if isinstance(error, StoreError) else StoreError(f"etcd at {url}: {error}") from error
+
+    def strayed(self, url: str) -> bool:
+        """Whether calls are home (again), and `url` is not."""
+        return self._preferred == 0 and url != self._endpoints[0]
 
     def yield_now(self) -> None:
         """Let other threads that are ready run first."""
@@ -247,6 +279,15 @@ class Gateway:
         """Prefer the next endpoint, unless another caller has moved on already."""
         if self._preferred == failed and len(self._endpoints) > 1:
             self._preferred = (failed + 1) % len(self._endpoints)
+            self._home_at_s = self._clock.monotonic_s() + _HOME_EVERY_S
+
+    def _time_to_go_home(self) -> bool:
+        """Whether this caller should ask the first endpoint; one caller at a time, now and then."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._home_at_s:
+            return False
+        self._home_at_s = now_s + _HOME_EVERY_S
+        return True
 
     def _attempt(self, index: int, path: str, body: bytes, timeout_s: float) -> bytes:
         """One try; EtcdError on a definite answer, Lost if its effect is unknown.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -53,6 +53,10 @@ class MeasuredStore:
     def revision(self, *, deadline_s: float = 0.0) -> int:
         """See `Store`."""
         return self._store.revision(deadline_s=deadline_s)
+
+    def faults(self) -> Mapping[str, str]:
+        """See `Store`."""
+        return self._store.faults()
 
     def compact(self, revision: int) -> None:
         """See `Store`."""

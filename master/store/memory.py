@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice, takewhile
 
@@ -117,6 +117,10 @@ class MemoryStore:
         with self._lock:
             self._open()
             return self._revision
+
+    def faults(self) -> Mapping[str, str]:
+        """See `Store`."""
+        return {}
 
     def compact(self, revision: int) -> None:
         """See `Store`."""

@@ -158,3 +158,10 @@ class Watched(msgspec.Struct):
 
     result: WatchResponse | None = None
     error: StreamError | None = None
+
+
+class Status(msgspec.Struct):
+    """StatusResponse: a member of its own."""
+
+    leader: int = 0
+    errors: list[str] = []

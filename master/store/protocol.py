@@ -5,7 +5,7 @@ Every write raises one revision counter that spans all keys. Source: etcd's API 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -126,6 +126,10 @@ class Store(Protocol):
 
     def revision(self, *, deadline_s: float = 0.0) -> int:
         """The store's current revision; linearizable. `deadline_s`: 0 for the store's own."""
+        ...
+
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with parts of the store, by name, e.g. an etcd member's URL; empty where all is well."""
         ...
 
     def compact(self, revision: int) -> None:

@@ -84,6 +84,28 @@ def test_a_write_whose_answer_was_lost_is_not_sent_again(server: FakeServer) -> 
     assert len(server.requests) == 1
 
 
+def test_a_read_whose_connection_was_cut_is_sent_again_to_the_same_address(server: FakeServer) -> None:
+    def handle(request: Request) -> None:
+        if len(server.requests) == 1:
+            request.hang_up()
+        else:
+            request.json(200, {"kind": "Pod"})
+
+    server.handle = handle
+    client = Client(Endpoint(servers=(server.url, NOBODY)))
+    assert client.get(PODS, "a", "default") == {"kind": "Pod"}
+    assert client._servers == [server.url, NOBODY]  # another machine may have the address by now
+
+
+def test_an_address_that_disappoints_twice_in_a_row_is_tried_last(server: FakeServer) -> None:
+    server.handle = lambda request: request.hang_up()
+    client = Client(Endpoint(servers=(server.url, NOBODY)))
+    for expected in ([server.url, NOBODY], [NOBODY, server.url]):
+        with pytest.raises(Unavailable):
+            client.create(PODS, {}, "default")
+        assert client._servers == expected
+
+
 def test_a_read_moves_on_from_a_server_that_cannot_serve(server: FakeServer) -> None:
     def handle(request: Request) -> None:
         if request.raw.headers["Host"].startswith("localhost"):
