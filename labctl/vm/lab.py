@@ -20,7 +20,8 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import health, pki, providers, provision, ssh, tools
+from labctl.vm import health, members, pki, providers, provision, ssh, tools
+from labctl.vm.etcd import Etcd
 from labctl.vm.layout import lay_out
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
@@ -141,9 +142,26 @@ class Lab:
             if made or provision_again or self.state.done().get("provision") != fingerprint:
                 self.state.mark("provision", "")
                 with reporter.phase("provisioning"):
-                    provision.run(self.site, self.settings.project_root, reporter.event)
+                    self._provision(made, reporter.event)
                 self.state.mark("provision", fingerprint)
-            self._wait_ready(reporter, fresh=before != self.provider.power(self.site))
+            self.wait_ready(reporter, fresh=before != self.provider.power(self.site))
+
+    def _provision(self, made: Sequence[str], event: Callable[[str, str], None]) -> None:
+        """All machines at once; in a lab whose several masters serve, one master after the other."""
+        root, masters = self.settings.project_root, self.topology.masters
+        existing = [master for master in masters if master.name not in made]
+        if len(masters) == 1 or not existing:
+            provision.run(self.site, root, event)
+            return
+        joining = Etcd(self.site, self.clock).rejoin(event)
+        if not health.api_ready(self.client):
+            provision.run(self.site, root, event)
+            return
+        for batch in members.batches(self.topology, joining):
+            provision.run(self.site, root, event, names=[machine.name for machine in batch])
+            for machine in batch:
+                if machine.role == "master":
+                    Etcd(self.site, self.clock).wait_healthy(machine, _API_S * self._patience)
 
     def halt(self, reporter: Reporter) -> None:
         """Shut every machine down in order; disks and addresses stay."""
@@ -157,12 +175,17 @@ class Lab:
                 self.provider.destroy(self.site, reporter.event)
             self.state.forget()
 
-    def _wait_ready(self, reporter: Reporter, *, fresh: bool) -> None:
-        patience = min(_PATIENCE, max(1.0, self.provider.slowness()))
+    def wait_ready(self, reporter: Reporter, *, fresh: bool) -> None:
+        """Wait until the API serves and every worker is Ready, `fresh`: since its machine was started."""
+        patience = self._patience
         with reporter.phase("control plane", until_s=_API_S * patience):
             self.wait_api(_API_S * patience)
         with reporter.phase("nodes Ready", until_s=_NODES_S * patience):
             self.wait_nodes(reporter.event, _NODES_S * patience, fresh=fresh)
+
+    @property
+    def _patience(self) -> float:
+        return min(_PATIENCE, max(1.0, self.provider.slowness()))
 
     def wait_api(self, deadline_s: float) -> None:
         """Wait until the API server says it is ready."""
@@ -202,7 +225,7 @@ class Lab:
         with self.state.locked("snapshot restore"):
             with reporter.phase(f"restore {snapshot}"):
                 self.provider.snapshot_restore(self.site, snapshot)
-            self._wait_ready(reporter, fresh=True)
+            self.wait_ready(reporter, fresh=True)
 
     def snapshot_list(self) -> Sequence[str]:
         """The snapshots' names, oldest first."""

@@ -8,13 +8,15 @@ https://kubernetes.io/docs/setup/best-practices/certificates/
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import msgspec
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,7 +32,7 @@ from labctl.vm.topology import Machine, Topology
 _BACKDATED = timedelta(days=1)  # a node's clock may be behind ours
 _AUTHORITY_LIFE = timedelta(days=3650)
 _LEAF_LIFE = timedelta(days=365)
-_RENEW_BEFORE = timedelta(days=30)
+_RENEW_LEFT = 3  # renewed once less than a third of its life is left
 
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
@@ -50,6 +52,16 @@ class Leaf:
     def authority(self) -> str:
         """Which authority signs it: the etcd one below etcd/, else the lab's."""
         return "etcd/ca" if self.path.startswith("etcd/") else "ca"
+
+
+class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate that exists, and how long it lasts."""
+
+    path: str  # below pki/, without .crt
+    subject: str
+    expires: datetime
+    days_left: int
+    due: bool  # `labctl up` renews it, unless it is an authority's
 
 
 def leaves(topology: Topology) -> tuple[Leaf, ...]:
@@ -102,6 +114,30 @@ class Pki:
             self._leaf(leaf)
         if not self.path("sa.key").exists():
             self._write("sa.key", _key_pem(generate_private_key(SECP256R1())))
+
+    def expiries(self, topology: Topology) -> tuple[Expiry, ...]:
+        """What there is and how long it lasts, authorities first; what was never issued is left out."""
+        now, found = self._clock.now(), []
+        for path in ("ca", "etcd/ca", *(leaf.path for leaf in leaves(topology))):
+            with contextlib.suppress(FileNotFoundError):
+                has = x509.load_pem_x509_certificate(self.path(f"{path}.crt").read_bytes())
+                left = has.not_valid_after_utc - now
+                found.append(
+                    Expiry(
+                        path=path,
+                        subject=has.subject.rfc4514_string(),
+                        expires=has.not_valid_after_utc,
+                        days_left=left.days,
+                        due=_due(has, now),
+                    )
+                )
+        return tuple(found)
+
+    def forget(self, machine: Machine) -> None:
+        """Let go of a machine's own certificates and keys, so that it gets others."""
+        for leaf in _node_leaves(machine):
+            for suffix in ("crt", "key"):
+                self.path(f"{leaf.path}.{suffix}").unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         """Where `name`, e.g. `ca.crt` or `etcd/client.key`, lies."""
@@ -182,8 +218,14 @@ class Pki:
             and (names is None or names == _alternative_names(leaf))
             and purposes == _purposes(leaf)
             and signed_by == _signed_by(authority)
-            and has.not_valid_after_utc - self._clock.now() > _RENEW_BEFORE
+            and not _due(has, self._clock.now())
         )
+
+
+def _due(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether so little is left of its life that it is renewed."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return (end - now) * _RENEW_LEFT < end - begin
 
 
 def _subject(leaf: Leaf) -> x509.Name:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -41,12 +41,18 @@ class Outcome(msgspec.Struct, frozen=True):
     changed: Mapping[str, int]
 
 
-def run(site: Site, playbooks: Path, inventory: Path, progress: Progress, *, deadline_s: float) -> Outcome:
-    """Run `playbooks`/site.yml; LabError quotes the first failure, and what Ansible itself said is in the log."""
+def run(
+    site: Site, playbooks: Path, inventory: Path, progress: Progress, *, deadline_s: float, names: Sequence[str] = ()
+) -> Outcome:
+    """Run `playbooks`/site.yml on `names` (none: on every machine).
+
+    LabError quotes the first failure, and what Ansible itself said is in the log.
+    """
     log = site.state_dir / "logs" / "provision.log"
     log.parent.mkdir(exist_ok=True, mode=0o700)
     # -m ansible: the one beside this Python, whatever is on PATH
     argv = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(playbooks / "site.yml")]
+    argv += ["--limit", ",".join(names)] if names else []
     reading = Reading(progress)
     with tempfile.TemporaryDirectory(prefix="labctl-ansible-") as scratch, log.open("w", encoding="utf-8") as errors:
         (Path(scratch) / "ansible.cfg").touch()

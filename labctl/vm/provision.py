@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,13 @@ def _api_servers(topology: Topology, machine: Machine) -> list[str]:
     return [f"https://{master.address}:6443" for master in (machine, *others)]
 
 
-def run(site: Site, project_root: Path, progress: Progress, *, shell: Shell | None = None) -> playbook.Outcome:
-    """Provision every machine; LabError quotes the first failure: machine, role and message."""
+def run(
+    site: Site, project_root: Path, progress: Progress, *, names: Sequence[str] = (), shell: Shell | None = None
+) -> playbook.Outcome:
+    """Provision `names` (none: every machine); LabError quotes the first failure: machine, role and message."""
     trees = sorted(site.cache_dir.glob("rootfs-*"), key=lambda tree: tree.stat().st_mtime)  # of any box built here
     archives = wheel.build(project_root, site.cache_dir, shell or LocalShell(), trees[-1] if trees else None)
     hosts = site.state_dir / "ansible" / "inventory.json"
     write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archives)), indent=2))
     deadline_s = _DEADLINE_S + _DEADLINE_PER_MACHINE_S * len(site.topology.machines)
-    return playbook.run(site, project_root / "playbooks", hosts, progress, deadline_s=deadline_s)
+    return playbook.run(site, project_root / "playbooks", hosts, progress, deadline_s=deadline_s, names=names)

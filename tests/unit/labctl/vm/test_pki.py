@@ -135,18 +135,6 @@ def test_a_new_master_renews_the_api_servers_certificate_and_no_other(tmp_path: 
     assert {"master2", "10.9.0.11"} <= names_of(read(tmp_path, "apiserver"))
 
 
-def test_a_certificate_is_renewed_in_its_last_month_and_not_before(tmp_path: Path) -> None:
-    clock = FakeClock()
-    pki.ensure(tmp_path, TOPOLOGY, clock)
-    before = read(tmp_path, "admin").serial_number
-    clock.advance(timedelta(days=330).total_seconds())
-    pki.ensure(tmp_path, TOPOLOGY, clock)
-    assert read(tmp_path, "admin").serial_number == before
-    clock.advance(timedelta(days=10).total_seconds())
-    pki.ensure(tmp_path, TOPOLOGY, clock)
-    assert read(tmp_path, "admin").serial_number != before
-
-
 @pytest.mark.parametrize("damage", ["", "not a certificate"])
 def test_a_damaged_or_lost_pair_is_issued_anew(tmp_path: Path, damage: str) -> None:
     pki.ensure(tmp_path, TOPOLOGY)
@@ -190,3 +178,25 @@ def test_the_ssh_key_is_made_once_and_private(tmp_path: Path) -> None:
         ["ssh-keygen", "-y", "-f", pki.ssh_key(tmp_path)], capture_output=True, text=True, check=True
     )
     assert known.stdout.split()[:2] == first.split()[:2]
+
+
+def test_a_certificate_is_due_with_less_than_a_third_of_its_life_left_and_then_renewed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    lab = pki.ensure(tmp_path, TOPOLOGY, clock)
+    assert not [one for one in lab.expiries(TOPOLOGY) if one.due]
+    clock.advance(timedelta(days=242).total_seconds())
+    assert not [one for one in lab.expiries(TOPOLOGY) if one.due]
+    clock.advance(timedelta(days=3).total_seconds())
+    due = {one.path for one in lab.expiries(TOPOLOGY) if one.due}
+    assert due == {leaf.path for leaf in pki.leaves(TOPOLOGY)}  # the authorities last for ten years
+    pki.ensure(tmp_path, TOPOLOGY, clock)
+    assert {one.days_left for one in lab.expiries(TOPOLOGY) if not one.path.endswith("ca")} == {365}
+
+
+def test_a_machine_whose_certificates_were_let_go_gets_others_and_nobody_else_does(tmp_path: Path) -> None:
+    lab = pki.ensure(tmp_path, TOPOLOGY)
+    before = contents(tmp_path)
+    lab.forget(TOPOLOGY.machines[0])
+    pki.ensure(tmp_path, TOPOLOGY)
+    changed = {Path(path).stem for path, data in contents(tmp_path).items() if before[path] != data}
+    assert changed == {"server-master1", "peer-master1"}
