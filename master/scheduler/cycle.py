@@ -119,7 +119,8 @@ def _best(info: PodInfo, fitting: Sequence[Verdict], cluster: Cluster, profile: 
             totals = [total + plugin.weight * score for total, score in zip(totals, found, strict=True)]
     highest = max(totals)
     best = [node for node, total in zip(nodes, totals, strict=True) if total == highest]
-    return max(best, key=lambda node: (-len(node.pods), _tie(info, node.name))).name
+    fewest = min(len(node.pods) for node in best)
+    return max((node.name for node in best if len(node.pods) == fewest), key=lambda name: _tie(info, name))
 
 
 def _tie(info: PodInfo, node: str) -> int:

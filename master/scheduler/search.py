@@ -75,23 +75,24 @@ def search(info: PodInfo, cluster: Cluster, profile: Profile) -> Found:
     wanted = enough(total, cluster.seen.percentage)
     known, ready = cluster.verdicts(info), cluster.ready(info, profile.preparing)
     wide = [plugin for plugin in profile.wide if not plugin.idle(info, ready[plugin.name])]
-    for name in names:
-        found.examined += 1
-        node = cluster.nodes[name]
+    nodes, fitting, refused, nominated = cluster.nodes, found.fitting, found.refused, cluster.nominated
+    for at, name in enumerate(names, start=1):  # the hottest loop there is: nothing in it twice
+        found.examined = at
+        node = nodes[name]
         verdict = known.get(name)
         if verdict is None or verdict.node is not node:
             verdict = known[name] = judge(info, node, profile)
         if verdict.refusal is not None:
-            found.refused[name] = (verdict.refusal, verdict.by)
+            refused[name] = (verdict.refusal, verdict.by)
             continue
         refusal = refused_by(info, node, wide, ready) if wide else None
-        if refusal is None and name in cluster.nominated:
+        if refusal is None and name in nominated:
             refusal = beside_nominated(info, node, cluster, profile, ready)
         if refusal is not None:
-            found.refused[name] = refusal
+            refused[name] = refusal
             continue
-        found.fitting.append(verdict)
-        if len(found.fitting) >= wanted:
+        fitting.append(verdict)
+        if len(fitting) >= wanted:
             break
     return found
 

@@ -161,11 +161,10 @@ class NodeInfo:
     weight: Amounts = field(default_factory=dict)
     image_bytes: Mapping[str, int] = field(default_factory=dict)
     choosy: tuple[PodInfo, ...] = ()  # those of its pods that have affinity terms
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.node.metadata.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.node.metadata.name)
 
     def with_pod(self, info: PodInfo) -> NodeInfo:
         """The same node with one pod more."""

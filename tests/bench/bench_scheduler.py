@@ -80,6 +80,7 @@ def run(nodes: int, pods: int, *, mixed: bool = False, running: int = 0) -> Outc
         revision = client.list(PODS, limit=1).metadata.resource_version
         bound = Bound(client, revision, pods)
         with _scheduler(server, Path(folder)) as process:
+            bound.begun.wait(120)
             begin = process.cpu_times()
             bound.wait()
             end = process.cpu_times()
@@ -95,6 +96,7 @@ class Bound:
     def __init__(self, client: Client, revision: str, number: int) -> None:
         self._client, self._revision, self._number = client, revision, number
         self._times_s: list[float] = []
+        self.begun = threading.Event()  # the scheduler has read everything and begins
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -118,6 +120,7 @@ class Bound:
                 if name not in seen:
                     seen.add(name)
                     self._times_s.append(CLOCK.monotonic_s())
+                    self.begun.set()
                 if len(seen) == self._number:
                     return
 
@@ -182,6 +185,11 @@ def _store(url: str, nodes: int, pods: int, mixed: bool, running: int) -> None:
     for at in range(running + pods):
         pod = _pod(at, mixed, node_name(at % nodes) if at < running else "")
         items.append((f"/registry/core/pods/default/{pod['metadata']['name']}", pod))
+    for kind in range(KINDS):
+        app = f"app-{kind}"
+        spec = {"replicas": 1, "selector": {"matchLabels": {"app": app}}}
+        replicas = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "metadata": _meta(app), "spec": spec, "status": {}}
+        items.append((f"/registry/apps/replicasets/default/{app}", replicas))
     account = {"metadata": _meta("default"), "kind": "ServiceAccount", "apiVersion": "v1"}
     items.append(("/registry/core/serviceaccounts/default/default", account))
     with ThreadPoolExecutor(8) as pool:

@@ -26,22 +26,29 @@ def _images(info: PodInfo) -> list[str]:
     return [normalized(container.image) for container in (*spec.init_containers, *spec.containers)]
 
 
-def _prepare(info: PodInfo, cluster: Cluster) -> dict[str, float]:
-    """Each image's share of the nodes, without those that no node has."""
-    images, total, having = set(_images(info)), len(cluster.nodes), cluster.images
-    return {image: having[image] / total for image in images if image in having}
-
-
-def _score(info: PodInfo, nodes: Sequence[NodeInfo], share: Any) -> Ratings | None:
+def _prepare(info: PodInfo, cluster: Cluster) -> dict[str, float] | None:
+    """The score of every node that has one; None where no node has any of the images."""
+    images = _images(info)
+    total, having = len(cluster.nodes), cluster.images
+    share = {image: having[image] / total for image in images if image in having}
     if not share:
         return None
-    images = _images(info)
-    most = _MOST_A_CONTAINER * max(1, len(images))
-    found = []
-    for node in nodes:
-        size = sum(node.image_bytes.get(image, 0) * share.get(image, 0.0) for image in images)
-        found.append(float(int(MOST * (min(max(size, _LEAST), most) - _LEAST) / (most - _LEAST))))
-    return found
+
+    def scores() -> dict[str, float]:
+        most = _MOST_A_CONTAINER * len(images)
+        found = {}
+        for name, node in cluster.nodes.items():
+            size = sum(node.image_bytes.get(image, 0) * share.get(image, 0.0) for image in images)
+            if size > _LEAST:
+                found[name] = float(int(MOST * (min(size, most) - _LEAST) / (most - _LEAST)))
+        return found
+
+    return cluster.of_nodes(("images", *images), scores)
+
+
+def _score(info: PodInfo, nodes: Sequence[NodeInfo], scores: Any) -> Ratings | None:
+    del info
+    return [scores.get(node.name, 0.0) for node in nodes] if scores else None
 
 
 PLUGIN = Plugin(name="ImageLocality", weight=1, prepare=_prepare, score=_score)

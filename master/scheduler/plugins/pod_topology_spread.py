@@ -165,29 +165,33 @@ def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | No
     soft: tuple[_Constraint, ...] = ready.soft
     if not soft:
         return None
-    labels = [node.node.metadata.labels for node in nodes]
-    keys = [entry.spec.topology_key for entry in soft]
-    left_out = {at for at, own in enumerate(labels) if ready.whole and not all(key in own for key in keys)}
-    crowd = [0.0] * len(nodes)
-    for entry, key in zip(soft, keys, strict=True):
-        mine = [own.get(key) for own in labels]
-        kinds = len(nodes) if key == _HOSTNAME else len({value for at, value in enumerate(mine) if at not in left_out})
-        weight = math.log((kinds - len(left_out) if key == _HOSTNAME else kinds) + 2)
-        for at, value in enumerate(mine):
-            if value is not None:
-                own_count = key == _HOSTNAME
-                number = entry.per_node.get(nodes[at].name, 0) if own_count else entry.counts.get(value, 0)
-                crowd[at] += number * weight + entry.spec.max_skew - 1
+    names = [node.name for node in nodes]
+    # A node that fits counts by every policy, so it has a domain unless it lacks a label.
+    left_out = {at for at, name in enumerate(names) if name not in soft[0].domains} if ready.whole else set()
+    crowd = [0.0] * len(names)
+    for entry in soft:
+        domains, base = entry.domains, entry.spec.max_skew - 1
+        if entry.spec.topology_key == _HOSTNAME:
+            weight, per_node = math.log(len(names) - len(left_out) + 2), entry.per_node
+            column = [per_node.get(name, 0) * weight + base if name in domains else 0.0 for name in names]
+        else:
+            where = [domains.get(name) for name in names]
+            kinds = {domain for domain in where if domain is not None}
+            weight = math.log(len(kinds) + 2)
+            values = {domain: entry.counts[domain] * weight + base for domain in kinds}
+            column = [0.0 if domain is None else values[domain] for domain in where]
+        crowd = [one + other for one, other in zip(crowd, column, strict=True)]
     return _normalized([math.floor(value + 0.5) for value in crowd], left_out)
 
 
 def _normalized(crowd: list[int], left_out: set[int]) -> list[float]:
-    counted = [value for at, value in enumerate(crowd) if at not in left_out]
+    counted = [value for at, value in enumerate(crowd) if at not in left_out] if left_out else crowd
     highest, lowest = max(counted, default=0), min(counted, default=0)
-    if highest == 0:
-        return [0.0 if at in left_out else MOST for at in range(len(crowd))]
     both = highest + lowest
-    return [0.0 if at in left_out else MOST * (both - value) // highest for at, value in enumerate(crowd)]
+    scores = [MOST * (both - value) // highest if highest else MOST for value in crowd]
+    for at in left_out:
+        scores[at] = 0.0
+    return scores
 
 
 def _hint(info: PodInfo, change: Change) -> bool:
