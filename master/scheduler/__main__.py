@@ -24,7 +24,13 @@ def _run(options: argparse.Namespace) -> int:
     config, clock = component.load(options.config, Config), SystemClock()
 
     def work(leading: Lead, stop: Stop) -> None:
-        Scheduler(leading.client, leading.recorder, clock).start(stop)
+        Scheduler(
+            leading.client,
+            leading.recorder,
+            clock,
+            default_constraints=config.default_constraints,
+            percentage=config.percentage_of_nodes_to_score,
+        ).start(stop)
 
     return lead(_COMPONENT, config.kubeconfig, config.timing, clock, work)
 

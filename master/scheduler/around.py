@@ -48,21 +48,19 @@ class _Made(Generic[T]):
 class Around:
     """Follows them, and completes snapshots."""
 
-    def __init__(self, client: Client, clock: Clock, on_change: Callable[[], None]) -> None:
-        def follow(resource: Resource, view: type[T], *, wakes: bool = False) -> Informer[T]:
-            woken = on_change if wakes else lambda: None
-            return Informer(client, resource, view, clock=clock, on_change=woken)
+    def __init__(self, client: Client, clock: Clock) -> None:
+        def follow(resource: Resource, view: type[T]) -> Informer[T]:
+            return Informer(client, resource, view, clock=clock)
 
         services = follow(SERVICES, Service)
         controllers = follow(REPLICATION_CONTROLLERS, Service)  # a plain map selects their pods too
         sets, stateful = follow(REPLICA_SETS, PodSet), follow(STATEFUL_SETS, PodSet)
-        self._namespaces = follow(NAMESPACES, Namespace, wakes=True)
+        namespaces = follow(NAMESPACES, Namespace)
         budgets = follow(POD_DISRUPTION_BUDGETS, Budget)
-        self.informers: tuple[Informer[Any], ...] = (services, controllers, sets, stateful, self._namespaces, budgets)
-        self.namespace_changes = self._namespaces.changes()
+        self.informers: tuple[Informer[Any], ...] = (services, controllers, sets, stateful, namespaces, budgets)
         self._services = _Made(lambda found: tuple(found.values()), services)
         self._sets = _Made(_selectors, controllers, sets, stateful)
-        self._spaces = _Made(_labels, self._namespaces)
+        self._spaces = _Made(_labels, namespaces)
         self._budgets = _Made(lambda found: tuple(found.values()), budgets)
 
     def start(self, stop: Stop) -> None:

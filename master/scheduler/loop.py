@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from labctl.kube.client import Client
@@ -20,9 +21,9 @@ from master.scheduler.binder import Binder
 from master.scheduler.cluster import Cluster
 from master.scheduler.cycle import Placed, decide
 from master.scheduler.protocol import Plugin
-from master.scheduler.snapshot import PodInfo
+from master.scheduler.snapshot import PodInfo, Snapshot
 from master.scheduler.state import State
-from master.scheduler.views import Node, Pod
+from master.scheduler.views import Node, Pod, SpreadConstraint
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +41,25 @@ class Scheduler:
     """One scheduler: informers, state, cycle, binder."""
 
     def __init__(
-        self, client: Client, recorder: Recorder, clock: Clock, chosen: Sequence[Plugin] | None = None
+        self,
+        client: Client,
+        recorder: Recorder,
+        clock: Clock,
+        chosen: Sequence[Plugin] | None = None,
+        *,
+        default_constraints: tuple[SpreadConstraint, ...] | None = None,
+        percentage: int = 0,
     ) -> None:
+        """`chosen` plugins instead of the catalog's; the rest as `Config` has it."""
         self._clock, self._plugins = clock, plugins() if chosen is None else tuple(chosen)
         self.wake = Wake()
         self._pods = Informer(client, PODS, Pod, on_change=self.wake.ring, clock=clock)
         self._nodes = Informer(client, NODES, Node, on_change=self.wake.ring, clock=clock)
-        self._around = Around(client, clock, self.wake.ring)
+        self._around = Around(client, clock)
         self._pod_changes, self._node_changes = self._pods.changes(), self._nodes.changes()
         self._binder = Binder(client, recorder, clock, self._failed)
         self._state = State(plugins=self._plugins)
+        self._default_constraints, self._percentage = default_constraints, percentage
         self._cluster: Cluster | None = None  # kept between cycles
         self._lock = threading.Lock()
         self._failures: list[tuple[float, PodInfo]] = []  # when to forget, and what
@@ -90,7 +100,7 @@ class Scheduler:
         next_s = self._take_failures(now_s)
         self._state.take_nodes(self._node_changes.take(), self._nodes.snapshot())
         self._state.take_pods(self._pod_changes.take(), self._pods.snapshot())
-        snapshot = self._around.complete(self._state.snapshot(now_s))
+        snapshot = self._observe(now_s)
         if self._cluster is None:
             self._cluster = Cluster(snapshot)
         for decision in decide(snapshot, self._plugins, self._cluster):
@@ -101,6 +111,10 @@ class Scheduler:
                 self._state.hold(decision.pod, now_s, decision.refused_by, decision.nominated)
             self._binder.put(decision)
         return 0.0 if snapshot.pending else min(next_s, self._state.wake_after_s(now_s))
+
+    def _observe(self, now_s: float) -> Snapshot:
+        seen = self._around.complete(self._state.snapshot(now_s))
+        return replace(seen, default_spread=self._default_constraints, percentage=self._percentage)
 
     def _failed(self, info: PodInfo, uncertain: bool) -> None:
         """From the binder's threads. What may have taken effect stays counted until the API has had time to tell."""

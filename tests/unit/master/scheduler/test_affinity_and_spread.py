@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labctl.kube.selectors import Requirement
 from master.scheduler.cluster import Cluster
 from master.scheduler.cycle import Placed, decide
 from master.scheduler.search import Profile, search
 from master.scheduler.snapshot import Snapshot
-from master.scheduler.views import Node, Pod
+from master.scheduler.views import Node, Pod, SpreadConstraint
 from tests.unit.master.scheduler.cluster import ALL, node, placed, pod, snapshot, why_not
 
 ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -143,6 +144,17 @@ def test_match_label_keys_spread_each_revision_by_itself() -> None:
     assert fits([A, B], spread("p", constraint(), labels={"rev": "2"}), running) == {"b"}
     each = constraint(matchLabelKeys=["rev"])
     assert fits([A, B], spread("p", each, labels={"rev": "2"}), running) == {"a", "b"}
+
+
+def test_the_cluster_s_own_constraints_spread_pods_that_have_none() -> None:
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": True}
+    replica = app("p", "web", meta={"ownerReferences": [owner]})
+    around: dict[str, Any] = {"sets": {("ReplicaSet", "default/web"): (Requirement("app", "In", ("web",)),)}}
+    running = {"a": [app("r", "web")]}
+    assert fits([A, B], replica, running, **around) == {"a", "b"}
+    own = SpreadConstraint(max_skew=1, topology_key=HOST)
+    assert fits([A, B], replica, running, default_spread=(own,), **around) == {"b"}
+    assert fits([A, B], app("p", "web"), running, default_spread=(own,), **around) == {"a", "b"}  # of no set
 
 
 def test_a_node_without_the_label_says_so() -> None:
