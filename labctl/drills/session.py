@@ -41,7 +41,7 @@ from labctl.runtime.loop import Stop
 
 _TICK_S = 0.1
 _MARGIN_S = 60.0
-_OUTLAST_S = 10.0  # the prober's thread may be late on a busy host
+_OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
 
 
 class Session:
@@ -162,7 +162,8 @@ class Session:
     def _lift(self, fault: Fault) -> None:
         """Undo one fault in the middle of the drill; its undo stays on disk, for it may be applied again."""
         actions = fault.heals(self._target)
-        ok, said = undo.apply_all(actions, self._target, self._clock, deadline_s=self._options.heal_deadline_s)
+        deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
+        ok, said = undo.apply_all(actions, self._target, self._clock, deadline_s=deadline_s)
         self.recorder.add(Said(text=f"lifted: {'; '.join(said)}"))
         if not ok:
             raise LabError(f"could not be lifted: {fault.text}")
@@ -244,7 +245,7 @@ class Session:
         while (left := steady.untried(self.recorder.history(), ways)) and not self.hurry.is_set():
             if self._clock.monotonic_s() >= end_s:
                 return  # the checkers say what is missing
-            self._tick((f"requests by {', '.join(left)} after the heal",), may_stop=False)
+            self._tick(tuple(f"{what} after the heal" for what in left), may_stop=False)
 
     def _collect(self, writer: Writer, watchers: Observers, prober: Prober) -> None:
         self._enter("judge")

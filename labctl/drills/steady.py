@@ -9,7 +9,7 @@ import msgspec
 from labctl.drills import inspection, views, workload
 from labctl.drills.history import History
 from labctl.drills.model import Drill, Facts, Options
-from labctl.drills.records import HealEnded, Inspected, Probed, Scene
+from labctl.drills.records import HealEnded, Inspected, Probed, Scene, Wrote
 from labctl.drills.target import Target
 from labctl.drills.workload import Workload
 from labctl.kube.errors import Unavailable
@@ -126,12 +126,14 @@ def unanswered(recent: Sequence[Probed], *, expected: int) -> str:
 
 
 def untried(history: History, ways: Sequence[str]) -> tuple[str, ...]:
-    """The addresses by which no request meant for after the heal has ended; none where nothing was healed. Pure."""
+    """What has not been tried since the heal: requests by these addresses, writes where any was kept before. Pure."""
     healed = history.last(HealEnded)
     if healed is None:
         return ()
     tried = {probe.via for _, probe in history.of(Probed) if probe.intended_s >= healed[0]}
-    return tuple(way for way in dict.fromkeys(ways) if way not in tried)
+    left = [f"a request by {way}" for way in dict.fromkeys(ways) if way not in tried]
+    kept = [at_s for at_s, record in history.of(Wrote) if record.acknowledged]
+    return (*left, "a write") if kept and max(kept) < healed[0] else tuple(left)
 
 
 def find_workload(target: Target, prepare_cleanup: Callable[[], None]) -> tuple[Workload, str]:

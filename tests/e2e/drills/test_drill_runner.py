@@ -19,9 +19,11 @@ import pytest
 from labctl.drills import history, lock, undo
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
+from labctl.drills.contract import Bound
+from labctl.drills.faults import Lift, Pause, PowerOff
 from labctl.drills.judge import judge
 from labctl.drills.model import Options, Report, Verdict
-from labctl.drills.records import Entry, HealEnded, Interrupted, PhaseBegan, Probed
+from labctl.drills.records import Entry, FaultBegan, HealBegan, HealEnded, Interrupted, PhaseBegan, Probed, Said
 from labctl.drills.registry import catalog, drill_named
 from labctl.drills.runner import heal, run
 from labctl.drills.steady import NotSteady, Stopped
@@ -107,6 +109,44 @@ def test_a_heal_that_is_through_before_the_next_request_is_still_tried(lab: Fake
     healed_s = max(at_s for at_s, _ in told.of(HealEnded))
     assert [probe for _, probe in told.of(Probed) if probe.intended_s >= healed_s]
     assert report.invariants["C"].result is Result.PASS, report.invariants["C"]
+
+
+def test_a_drill_may_pause_undo_a_fault_midway_and_hold_on_before_it_heals(lab: FakeLab) -> None:
+    cut = PowerOff(node="worker1")
+    brief = replace(DRILL, faults=lambda _: (cut, Pause(0.2), Lift(cut)), bounds=lambda *_: (), holds_s=lambda _: 1.5)
+    report = run(brief, lab, QUICK)
+    assert report.verdict is Verdict.PASS, report.reasons
+    assert lab.power_calls == ["off worker1", "on worker1"]  # the heal found it running
+    told = history.load(Path(report.run_dir) / history.NAME)
+    [(struck_s, _)], [(healed_s, _)] = list(told.of(FaultBegan)), list(told.of(HealBegan))
+    [(lifted_s, _)] = [
+        (at, said) for at, said in told.of(Said) if said.text.startswith("lifted: worker1 is powered on")
+    ]
+    assert struck_s + 0.2 <= lifted_s < healed_s
+    assert healed_s >= struck_s + 1.5
+
+
+def test_a_fault_that_cannot_be_undone_midway_ends_the_drill_and_stays_pending(tmp_path: Path) -> None:
+    lab = broken(tmp_path, "no-boot")
+    cut = PowerOff(node="worker1")
+    stuck = replace(DRILL, faults=lambda _: (cut, Lift(cut)), bounds=lambda *_: ())
+    report = run(stuck, lab, quick(heal_deadline_s=0.3, converge_deadline_s=0.3))
+    assert report.verdict is Verdict.NOT_HEALED
+    left = undo.load(lab.drills_dir)
+    assert left is not None
+    assert [action.text for action in left.heals] == ["power worker1 on"]
+    lab.close()
+
+
+def test_what_comes_only_with_the_heal_is_not_awaited_before(lab: FakeLab) -> None:
+    def bounds(*_: object) -> tuple[Bound, ...]:
+        return (Bound(measure="writes_again_s", title="Writes again", upper_s=20.0, awaited=False),)
+
+    report = run(replace(DRILL, bounds=bounds), lab, QUICK)
+    told = history.load(Path(report.run_dir) / history.NAME)
+    [(struck_s, _)], [(healed_s, _)] = list(told.of(FaultBegan)), list(told.of(HealBegan))
+    assert healed_s - struck_s < 15.0
+    assert [one.result for one in report.contract] == ["pass"], report.contract
 
 
 def test_a_drill_leaves_the_lab_as_it_was(passed: Passed) -> None:

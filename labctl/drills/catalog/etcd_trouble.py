@@ -1,0 +1,61 @@
+"""Drill 14: etcd is killed, then stands still."""
+
+from __future__ import annotations
+
+from labctl.drills.checkers import CHECKERS
+from labctl.drills.choose import no_worker
+from labctl.drills.contract import START_S, Bound, unbroken
+from labctl.drills.expect import GAPS_ARE_TOLD, NO_EVICTION, NODES_READY, SAME_CONTAINERS
+from labctl.drills.faults import Pause, Step, Together
+from labctl.drills.faults_process import Freeze, Kill
+from labctl.drills.model import Drill
+from labctl.drills.records import Scene
+from labctl.kube.timing import Profile
+
+_BETWEEN_S = 4.0
+
+
+def faults(scene: Scene) -> tuple[Step, ...]:
+    """kill -9 every member at once; a moment later, once they are back, stop them where they stand."""
+    return (
+        Together(tuple(Kill(node=name, component="etcd") for name in scene.masters)),
+        Pause(_BETWEEN_S * scene.slowness),
+        Together(tuple(Freeze(node=name, component="etcd") for name in scene.masters)),
+    )
+
+
+def bounds(profile: Profile, scene: Scene) -> tuple[Bound, ...]:  # noqa: ARG001 - a drill's signature
+    """The data plane needs no etcd; writes go on once it is back."""
+    return (
+        unbroken(scene, why="no packet passes etcd"),
+        Bound(
+            measure="writes_again_s",
+            title="From the heal to the first acknowledged write",
+            upper_s=3 * START_S * scene.slowness,
+            source="requests that hung in the frozen etcd time out or go through, then the writer's next try",
+            awaited=False,
+        ),
+    )
+
+
+DRILL = Drill(
+    name="etcd-trouble",
+    title="etcd is killed, then stands still for longer than the grace",
+    shows=(
+        "Where the truth lives. A killed etcd comes back with every write that it acknowledged. A frozen one is worse: "
+        "it accepts connections and answers nothing, so whoever writes must fail in bounded time, must not report "
+        "what did not happen, and nobody may take the silence of all leases for the death of all nodes."
+    ),
+    steps=(
+        "steady state: every node Ready, the Deployment available, requests succeed; a writer numbers its records",
+        "kill -9 etcd on every master; its service manager starts it again",
+        "SIGSTOP it, for 2.4 times the grace",
+        "SIGCONT; wait until spec equals status",
+        "judge: every acknowledged write is there, no node was taken for dead, no pod moved, no request failed",
+    ),
+    choose=no_worker,
+    faults=faults,
+    bounds=bounds,
+    holds_s=lambda profile: _BETWEEN_S + 2.4 * profile.node_monitor_grace_s,
+    checkers={**CHECKERS, **GAPS_ARE_TOLD, **NODES_READY, **NO_EVICTION, **SAME_CONTAINERS},
+)
