@@ -289,11 +289,20 @@ def test_a_full_etcd_refuses_writes_and_says_why(tmp_path: Path) -> None:
     try:
         with pytest.raises(Refused, match="space exceeded") as caught:
             fill(store)
-        assert caught.value.hint
+        assert "alarm disarm" in caught.value.hint
         assert store.list(AT, limit=1).entries  # reads go on
+        assert "NOSPACE" in store.faults()[server.url]
     finally:
         store.close()
         server.kill()
+
+
+def test_a_member_that_is_down_is_named_and_one_that_is_well_is_not(own_etcd: Etcd) -> None:
+    store = store_at(own_etcd.url)
+    assert store.faults() == {}
+    own_etcd.kill()
+    assert list(store.faults()) == [own_etcd.url]
+    store.close()
 
 
 def test_a_lease_that_etcd_forgot_is_replaced(own_etcd: Etcd, tmp_path: Path) -> None:

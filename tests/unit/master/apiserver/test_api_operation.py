@@ -48,6 +48,16 @@ def test_health_names_the_check_that_fails_and_withholds_why(api: Api) -> None:
     assert api.get("/livez/etcd").code == 500
 
 
+def test_readyz_names_the_etcd_member_that_fails_though_the_others_serve(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {"https://10.9.0.11:2379": "cannot be reached"}
+    monkeypatch.setattr(api.server.context.storage.store, "faults", lambda: faults)
+    said = api.get("/readyz?verbose").body.decode().splitlines()
+    assert said[-2:] == ["warn: etcd member https://10.9.0.11:2379: cannot be reached", "readyz check passed"]
+    assert api.get("/readyz").body == b"ok"
+
+
 def test_a_check_can_be_excluded_and_one_that_is_not_there_is_told(api: Api) -> None:
     api.server.context.storage.store.close()
     answer = api.get("/livez?verbose&exclude=etcd&exclude=nonsense")
