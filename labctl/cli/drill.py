@@ -20,6 +20,7 @@ from labctl.drills.model import Drill, Options
 from labctl.drills.plan import propose
 from labctl.drills.registry import catalog, drill_named
 from labctl.drills.suite import run_suite
+from labctl.drills.suite_report import write_suite
 from labctl.runtime.errors import LabError, UsageError
 
 
@@ -109,7 +110,7 @@ def suite(
     """
     chosen = _chosen(names, every)
     target = LabTarget(open_lab(name))
-    done, _ = run_suite(
+    done, reports = run_suite(
         chosen,
         target,
         Options(report_dir=report_dir),
@@ -117,6 +118,8 @@ def suite(
         watch=lambda: watching(ERR),
         begin=lambda number, count, each: ERR.print(f"\n[bold]{number} of {count}: {each.name}[/]: {each.title}"),
     )
+    if report_dir is not None:
+        write_suite(report_dir, done, reports)
     print_json(done) if output == "json" else print_suite(OUT, done)
     sys.exit(done.exit_code)
 

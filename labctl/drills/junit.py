@@ -25,11 +25,25 @@ class _Case:
     seconds: float = 0.0
 
 
-def junit(reports: Sequence[Report]) -> bytes:
-    """The document: one suite for each report."""
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """A drill without a report: `result` is not-applicable where it cannot run here, else unknown."""
+
+    drill: str
+    result: str
+    words: str
+
+
+def junit(reports: Sequence[Report], others: Sequence[NotRun] = ()) -> bytes:
+    """The document: one suite for each report, and for each drill that made none."""
     root = ET.Element("testsuites", name="labctl")
     for report in reports:
         _suite(root, report)
+    for other in others:
+        suite = ET.SubElement(root, "testsuite", name=_clean(other.drill), tests="1", time="0.000")
+        for key, result in _KINDS.items():
+            suite.set(key, str(int(other.result == result)))
+        _case(suite, other.drill, _Case("verdict", "verdict", other.result, other.words))
     for key in ("tests", "failures", "errors", "skipped"):
         root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     ET.indent(root)
@@ -56,15 +70,15 @@ def _suite(root: ET.Element, report: Report) -> None:
         ET.SubElement(properties, "property", name=name, value=_clean(str(getattr(report, name))))
     ET.SubElement(properties, "property", name="victims", value=_clean(", ".join(report.victims)))
     for case in cases:
-        _case(suite, report, case)
+        _case(suite, report.drill, case)
 
 
 _KINDS = {"failures": "fail", "errors": "unknown", "skipped": "not-applicable"}
 _TAGS = {"fail": "failure", "unknown": "error", "not-applicable": "skipped"}
 
 
-def _case(suite: ET.Element, report: Report, case: _Case) -> None:
-    name = f"labctl.{_clean(report.drill)}.{case.group}"
+def _case(suite: ET.Element, drill: str, case: _Case) -> None:
+    name = f"labctl.{_clean(drill)}.{case.group}"
     made = ET.SubElement(suite, "testcase", classname=name, name=_clean(case.name), time=f"{case.seconds:.3f}")
     if tag := _TAGS.get(case.result):
         told = ET.SubElement(made, tag, message=_clean(case.words.partition("\n")[0]))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,8 @@ from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.compare import compare, load
 from labctl.drills.judge import judge
 from labctl.drills.replay import due, opened, play, steps_of
+from labctl.drills.suite import Ran, Suite
+from labctl.drills.suite_report import write_suite
 from labctl.drills.ui import Silent, Status
 from labctl.kube.timing import FAST
 from labctl.runtime.errors import LabError, UsageError
@@ -171,3 +174,32 @@ def test_the_latest_run_is_the_one_that_is_packed(runs: Path, tmp_path: Path) ->
     assert newest(runs).name == "lost"
     with pytest.raises(UsageError, match="no drill"):
         newest(tmp_path)
+
+
+def test_a_suite_leaves_junit_of_every_drill_and_a_page_of_those_that_ran(runs: Path, tmp_path: Path) -> None:
+    found = [run.report for run in load([runs / "good", runs / "lost"])]
+    ran = [
+        Ran(drill="worker-power-loss", title="", outcome="contract violated", seconds=9.0),
+        Ran(drill="clock-step", title="", outcome="skipped", seconds=0.0, reasons=("one clock for all",)),
+        Ran(drill="master-loss", title="", outcome="refused", seconds=1.0, reasons=("not steady",)),
+    ]
+    suite = Suite(
+        lab="lab", provider="lxc", profile="fast", seed=1, started_at="", ran=tuple(ran), left=("etcd-trouble",)
+    )
+    write_suite(tmp_path / "new", suite, found)
+    root = ElementTree.fromstring((tmp_path / "new" / "suite.xml").read_bytes())
+    assert [one.attrib["name"] for one in root] == [
+        "worker-power-loss", "worker-power-loss", "clock-step", "master-loss", "etcd-trouble"
+    ]  # fmt: skip
+    told = {one.attrib["name"]: (one.attrib["errors"], one.attrib["skipped"]) for one in list(root)[2:]}
+    assert told == {"clock-step": ("0", "1"), "master-loss": ("1", "0"), "etcd-trouble": ("1", "0")}
+    assert int(root.attrib["tests"]) == sum(len(one.findall("testcase")) for one in root)
+    assert "1 of 2 passed" in (tmp_path / "new" / "suite.html").read_text()
+
+
+def test_a_suite_in_which_nothing_ran_leaves_no_page(tmp_path: Path) -> None:
+    suite = Suite(lab="lab", provider="lxc", profile="fast", seed=1, started_at="", left=("etcd-trouble",))
+    write_suite(tmp_path, suite, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["suite.xml"]
+    with pytest.raises(LabError, match="suite"):
+        write_suite(tmp_path / "suite.xml", suite, [])
