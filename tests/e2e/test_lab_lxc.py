@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def test_a_worker_loses_its_power_and_the_drill_passes(user: LabUser, tmp_path: 
     assert set(report["invariants"]) == set("ABCDEF")
     assert report["measures"]["requests_sent"] > 0
     assert next(tmp_path.rglob("*.html")).stat().st_size > 10_000
+
+
+def test_what_the_drill_left_can_be_packed_played_and_compared(user: LabUser, tmp_path: Path) -> None:
+    """After the drill above: every machine's logs are there, and its recorder cost less than 5% of a core."""
+    user.labctl("bundle", "--file", str(tmp_path / "run.tar.gz"))
+    with tarfile.open(tmp_path / "run.tar.gz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    (index,) = tmp_path.rglob("flight.json")
+    machines = {one["node"]: one for one in json.loads(index.read_text())["machines"]}
+    assert set(machines) == {"master1", "worker1", "worker2"}
+    assert all("components.log" in one["files"] for one in machines.values())
+    assert "labctl-kubelet" in (index.parent / "worker1" / "components.log").read_text()
+    assert "table ip labctl-proxy" in (index.parent / "worker1" / "rules.nft").read_text()
+    shares = [one["recorder_cpu_s"] / one["recorder_s"] for one in machines.values() if "recorder_cpu_s" in one]
+    assert shares
+    assert max(shares) < 0.05
+    run_dir = str(index.parents[1])
+    assert "(detected)" in user.labctl("drill", "replay", run_dir).stdout
+    assert "2 of 2 passed" in user.labctl("drill", "compare", run_dir, run_dir).stdout
 
 
 def test_halt_and_up_bring_back_the_same_pods_at_the_same_addresses(user: LabUser) -> None:
