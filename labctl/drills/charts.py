@@ -55,9 +55,9 @@ def requests(canvas: Canvas) -> None:
     """Bars of answered and failed; those from before the fault are counted apart, since they are not judged."""
     picture, groups = canvas.picture, canvas.picture.buckets
     width_s = groups[0].to_s - groups[0].from_s if groups else 0
-    canvas.heading("Requests")
-    before, since = f"before the fault {failed(picture.before)}", f"since the fault {failed(picture.since)}"
-    canvas.begin(f"Requests: {before}, {since}")
+    canvas.heading("Requests: failed of sent")
+    before, since = f"before it: {failed(picture.before)}", f"since the fault: {failed(picture.since)}"
+    canvas.begin(f"Requests, failed of sent: {since}; {before}")
     canvas.label(since)
     height, top = 52.0, canvas.y
     if not canvas.narrow:
@@ -77,8 +77,8 @@ def requests(canvas: Canvas) -> None:
 
 
 def failed(count: Count) -> str:
-    """E.g. `49 of 200 failed`."""
-    return f"{count.failed:,} of {count.sent:,} failed"
+    """E.g. `49 of 200`."""
+    return f"{count.failed:,} of {count.sent:,}"
 
 
 def _stack(canvas: Canvas, one: Bucket, base: float, scale: float) -> None:
