@@ -62,7 +62,8 @@ def _print(found: Comparison) -> None:
 
 
 @click.command()
-@click.argument("report", metavar="REPORT", type=_REPORT)
+@name_option
+@click.argument("report", metavar="[REPORT]", required=False, type=_REPORT)
 @click.option(
     "--speed", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Times as fast as it was."
 )
@@ -71,12 +72,12 @@ def _print(found: Comparison) -> None:
     "--from", "from_s", type=float, default=float("-inf"), help="Begin at this second, counted from the fault."
 )
 @click.option("--until", "until_s", type=float, default=float("inf"), help="End at this second.")
-def replay(report: Path, speed: float, step: bool, from_s: float, until_s: float) -> None:
+def replay(name: str | None, report: Path | None, speed: float, step: bool, from_s: float, until_s: float) -> None:
     """Show a drill again, as it was seen live: at once where this is no terminal.
 
-    REPORT is a report.json with its history.jsonl beside it, or the folder they are in.
+    REPORT is a report.json with its history.jsonl beside it, or the folder they are in; without it the latest run.
     """
-    judged, history = replays.opened(report)
+    judged, history = replays.opened(_folder(name, report))
     steps = list(replays.steps_of(history, from_s=from_s, until_s=until_s))
     pace = speed if OUT.is_terminal else float("inf")
     with watching(OUT) as ui:
@@ -99,12 +100,18 @@ def bundle(name: str | None, report: Path | None, file: Path | None) -> None:
 
     REPORT is a run's report.json or folder; without it the lab's latest run.
     """
-    folder = bundles.newest(LabTarget(open_lab(name)).drills_dir) if report is None else report
-    folder = folder if folder.is_dir() else folder.parent
+    folder = _folder(name, report)
     archive = file or Path(f"{folder.resolve().name}.tar.gz")
     files, size = bundles.pack(folder.resolve(), archive)
     OUT.print(f"{archive}: {files} files, {size / 1e6:.1f} MB", markup=False)
     ERR.print("logs may hold what you would not send on: look into it first", markup=False)
+
+
+def _folder(name: str | None, report: Path | None) -> Path:
+    """The folder of the run that is meant."""
+    if report is None:
+        return bundles.newest(LabTarget(open_lab(name)).drills_dir)
+    return report if report.is_dir() else report.parent
 
 
 DRILL_COMMANDS = (compare, replay)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -131,6 +132,18 @@ def test_a_replay_into_a_pipe_prints_the_same_lines_as_the_drill(runs: Path) -> 
     assert done.exit_code == 0, done.output
     assert "+4.20s  node worker1 Unknown (detected)" in done.output
     assert "pass: worker-power-loss on lab" in done.output
+
+
+def test_without_a_report_the_labs_latest_run_is_meant(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.cli.report.open_lab", lambda _: None)
+    monkeypatch.setattr("labctl.cli.report.LabTarget", lambda _: SimpleNamespace(drills_dir=runs))
+    assert "contract violated" in CliRunner().invoke(cli, ["drill", "replay"]).output
+    done = CliRunner().invoke(cli, ["bundle", "--file", str(tmp_path / "x.tar.gz")])
+    assert done.exit_code == 0, done.output
+    with tarfile.open(tmp_path / "x.tar.gz") as tar:
+        assert "lost/report.json" in tar.getnames()
 
 
 def test_a_report_without_its_record_cannot_be_replayed(runs: Path, tmp_path: Path) -> None:
