@@ -61,13 +61,18 @@ class Binder:
                 decision = self._queue.get(timeout=1.0)
             except queue.Empty:
                 continue
-            try:
-                self.carry_out(decision)
-            except Exception as error:
-                lost = isinstance(error, LeadershipLost)  # for now, or for good: then `stop` follows
-                _log.warning("a decision was not carried out: %s", error, exc_info=not lost)
-                if isinstance(decision, Placed) or decision.victims:
-                    self._on_failed(decision.pod, not lost)
+            self.try_to(decision)
+
+    def try_to(self, decision: Decision) -> None:
+        """Write one decision, and tell `on_failed` where that must be done again."""
+        try:
+            self.carry_out(decision)
+        except Exception as error:
+            lost = isinstance(error, LeadershipLost)  # for now, or for good: then `stop` follows
+            known = lost or isinstance(error, ApiError)
+            _log.warning("a decision was not carried out: %s", error, exc_info=not known)
+            if isinstance(decision, Placed) or decision.victims:
+                self._on_failed(decision.pod, not lost)
 
     def _bind(self, decision: Placed) -> None:
         meta = decision.pod.meta
