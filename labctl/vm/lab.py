@@ -31,6 +31,7 @@ from labctl.vm.topology import Machine, Topology
 
 _API_S = 60.0  # on this host's own processor; an emulated machine gets up to five times as long
 _NODES_S = 60.0
+_SERVES_S = 10.0
 _PATIENCE = 5.0
 _LOAD_S = 120.0
 # containerd does not wait for an unpacked image to reach the disk: after a power cut its files would be empty. A
@@ -145,6 +146,7 @@ class Lab:
                     self._provision(made, reporter.event)
                 self.state.mark("provision", fingerprint)
             self.wait_ready(reporter, fresh=before != self.provider.power(self.site))
+            self.state.mark("etcd", "formed")
 
     def _provision(self, made: Sequence[str], event: Callable[[str, str], None]) -> None:
         """All machines at once; in a lab whose several masters serve, one master after the other."""
@@ -153,8 +155,9 @@ class Lab:
         if len(masters) == 1 or not existing:
             provision.run(self.site, root, event)
             return
-        joining = Etcd(self.site, self.clock).rejoin(event)
-        if not health.api_ready(self.client):
+        # An up that was cut short may have left a cluster that was still about to form: its members find each other.
+        joining = Etcd(self.site, self.clock).rejoin(event) if self.state.done().get("etcd") else ()
+        if not self._serves():
             provision.run(self.site, root, event)
             return
         for batch in members.batches(self.topology, joining):
@@ -182,6 +185,15 @@ class Lab:
             self.wait_api(_API_S * patience)
         with reporter.phase("nodes Ready", until_s=_NODES_S * patience):
             self.wait_nodes(reporter.event, _NODES_S * patience, fresh=fresh)
+
+    def _serves(self) -> bool:
+        """Whether the API answers, or does so soon: its machines may have been started just now."""
+        try:
+            return bool(
+                wait_for(lambda: health.api_ready(self.client), what="the API", deadline_s=_SERVES_S, clock=self.clock)
+            )
+        except DeadlineExceeded:
+            return False
 
     @property
     def _patience(self) -> float:

@@ -49,7 +49,7 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "etcd_threads": 1 if topology.provider == "vagrant" else 0,
         # After 3.6 of these without a word another master takes the virtual address.
         "vrrp_advert_s": 1.0 if topology.provider == "vagrant" or topology.profile == "kubernetes" else 0.25,
-        "vrrp_check_s": 3 if topology.provider == "vagrant" else 1,
+        "vrrp_check_s": 5 if topology.provider == "vagrant" else 1,  # starting curl costs an emulated processor 0.3 s
     }
     hosts = {machine.name: _host(site, machine, archives[machine.role]) for machine in topology.machines}
     return {"all": {"vars": variables, "hosts": hosts}}
