@@ -21,7 +21,7 @@ from labctl.runtime.shell import Output
 
 CLOCK = SystemClock()
 PROGRAMS = {
-    "systemctl": '[ "$1" = show ] && echo 20000000; echo "systemctl $*" >> "$CALLS"',
+    "systemctl": '[ "$1" = show ] && echo $PPID; echo "systemctl $*" >> "$CALLS"',
     "systemd-run": 'echo "systemd-run $*" >> "$CALLS"',
     "journalctl": 'echo "1769846400.000001 worker1 kubelet[1]: $*"; [ -z "$FLOOD" ] || yes | head -c 3000000',
     "nft": "echo 'table ip labctl {}'",
@@ -75,7 +75,7 @@ def test_logs_rules_containers_and_objects_of_every_machine_come_back(tmp_path: 
         assert not (folder / "routes.txt").exists()  # the program failed and said nothing
     assert (tmp_path / "run" / "flight" / "api" / "leases.jsonl").read_text() == '{"kind":"Event"}\n'
     told = read(tmp_path / "run" / "flight" / "flight.json")["machines"][0]
-    assert told["recorder_cpu_s"] == 0.04
+    assert 0 <= told["recorder_cpu_s"] < 60  # that of the shell which asks
     assert abs(told["clock_ahead_s"]) <= told["clock_error_s"] + 0.001  # the same clock: the estimate holds
     assert told["files"]["rules.nft"] == len("table ip labctl {}\n")
 
@@ -126,9 +126,9 @@ def test_what_a_log_says_cannot_pose_as_another_part() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("1000000000\n500000000", 1.5),
-        ("[not set]\n500000000", 0.5),
-        ("18446744073709551615\n[not set]", None),
+        ("10 5\n1 4\n100\n", 0.2),
+        ("7 3\n100", 0.1),
+        ("100", None),
         ("", None),
     ],
 )
