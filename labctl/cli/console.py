@@ -77,4 +77,6 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(header.upper(), no_wrap=True, overflow="ignore")
     for row in rows:
         table.add_row(*row)
+    # Or rich would cut every column down to the width of the terminal, 80 in a pipe: names that nobody can use.
+    table.width = sum(max(len(row[at]) for row in (headers, *rows)) + 2 for at in range(len(headers)))
     OUT.print(table, no_wrap=True, crop=False)

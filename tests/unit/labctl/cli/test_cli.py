@@ -12,6 +12,7 @@ import pytest
 from labctl import cli
 from labctl.config import LabConfig
 from labctl.drills import lock, undo
+from labctl.drills.registry import catalog
 from labctl.drills.target import Reopen
 from labctl.vm.layout import lay_out
 from labctl.vm.state import LabState
@@ -178,3 +179,11 @@ def test_a_dry_run_of_a_half_made_lab_says_what_is_missing(
 ) -> None:
     assert type_in("drill", "run", "worker-power-loss", "--dry-run") == 1
     assert "labctl up" in capsys.readouterr().err
+
+
+def test_names_in_a_table_are_never_cut(type_in: Type, capsys: pytest.CaptureFixture[str]) -> None:
+    assert type_in("drill", "list") == 0
+    told = capsys.readouterr().out
+    for name, found in catalog().items():
+        assert f"{name} " in told
+        assert found.title in told
