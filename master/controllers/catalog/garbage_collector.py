@@ -113,6 +113,7 @@ def _collect(item: _Object, graph: _Graph) -> Iterator[Step]:
         return
     dependents = graph.dependents.get(item.meta.uid, [])
     propagation = "Background"
+    version = item.meta.resource_version  # whose owners were looked at: one that came since would be overlooked
     if waiting and dependents:
         propagation = "Foreground"
         if any(one.waits_for_dependents for one in dependents):  # a circle: one of them must not wait for the other
@@ -120,11 +121,12 @@ def _collect(item: _Object, graph: _Graph) -> Iterator[Step]:
                 {"uid": owner.uid, "blockOwnerDeletion": False} for owner in item.meta.owner_references
             ]
             checks.append(_references(item, free))
+            version = ""  # the patch before it is on that condition already
     elif _ORPHAN in item.meta.finalizers:
         propagation = "Orphan"
     elif _FOREGROUND in item.meta.finalizers:
         propagation = "Foreground"
-    yield Step(about, (*checks, delete(item.resource, item.meta, propagation=propagation)))
+    yield Step(about, (*checks, delete(item.resource, item.meta, propagation=propagation, resource_version=version)))
 
 
 def _absent(owner: OwnerReference, kind: Resource, item: _Object) -> Action:
