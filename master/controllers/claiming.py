@@ -13,19 +13,17 @@ from labctl.kube.errors import Document
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import PODS, Resource
 from labctl.kube.selectors import Selector, matches
-from master.controllers.pods import by_controller, is_active
+from master.controllers.pods import Labelled, by_controller, is_active
 from master.controllers.protocol import NEVER_S, HasMeta, Step, owner_reference, patch, ref
 from master.controllers.views import Pod
 
 
 class Related:
-    """Pods by the uid of their owner, those without one by namespace, and when the pass wants to look again."""
+    """Pods by the uid of their owner, those without one by their labels, and when the pass wants to look again."""
 
     def __init__(self, pods: Iterable[Pod]) -> None:
         self.owned: Mapping[str, list[Pod]] = by_controller(pods)
-        self.orphans: dict[str, list[Pod]] = {}
-        for pod in self.owned.get("", ()):
-            self.orphans.setdefault(pod.metadata.namespace, []).append(pod)
+        self.orphans = Labelled(self.owned.get("", ()))
         self.wake_after_s = NEVER_S
 
     def wake(self, seconds: float) -> None:
@@ -53,8 +51,8 @@ def claim(
         elif not pod.metadata.deleting and not meta.deleting:
             steps.append(release(meta, PODS, pod))
     if not meta.deleting:
-        for pod in related.orphans.get(meta.namespace, ()):
-            if is_active(pod) and matches(selector, pod.metadata.labels) and member(pod):
+        for pod in related.orphans.chosen(meta.namespace, selector):
+            if is_active(pod) and member(pod):
                 mine.append(pod)
                 steps.append(adopt(resource, meta, PODS, pod))
     return mine, steps

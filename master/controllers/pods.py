@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from labctl.kube.errors import Document
-from labctl.kube.selectors import Requirement, Selector
+from labctl.kube.selectors import Requirement, Selector, matches
 from labctl.runtime.clock import parse_time
 from master.controllers.views import Condition, LabelSelector, Pod, Taint, Toleration
 
@@ -71,6 +71,27 @@ def by_controller(pods: Iterable[Pod]) -> Mapping[str, list[Pod]]:
         owner = pod.metadata.controller
         found[owner.uid if owner else ""].append(pod)
     return found
+
+
+class Labelled:
+    """Pods by namespace and by each of their labels, so that a selector need not look at all of them."""
+
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        self._all: dict[str, list[Pod]] = defaultdict(list)
+        self._by: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
+        for pod in pods:
+            self._all[pod.metadata.namespace].append(pod)
+            for key, value in pod.metadata.labels.items():
+                self._by[pod.metadata.namespace, key, value].append(pod)
+
+    def chosen(self, namespace: str, selector: Selector) -> list[Pod]:
+        """The pods of a namespace that a selector matches, in the order they were given."""
+        found = self._all.get(namespace, [])
+        for term in selector:
+            if term.operator == "In" and len(term.values) == 1:
+                fewer = self._by.get((namespace, term.key, term.values[0]), [])
+                found = fewer if len(fewer) < len(found) else found
+        return [pod for pod in found if matches(selector, pod.metadata.labels)]
 
 
 def selector_of(selector: LabelSelector) -> Selector:

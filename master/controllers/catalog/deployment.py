@@ -49,9 +49,11 @@ def plan(world: World, memory: None) -> Plan:
         else:
             sets_of.setdefault(owner.uid, []).append(item)
     wakes: list[float] = []
+    recreates = any(one.spec.strategy.type == "Recreate" for one in world.all(DEPLOYMENTS_KIND).values())
+    pods = by_controller(world.all(PODS_KIND).values()) if recreates else {}
 
     def decide(item: Deployment) -> Iterator[Step]:
-        return _Rollout(item, sets_of.get(item.metadata.uid, []), world, wakes).steps(
+        return _Rollout(item, sets_of.get(item.metadata.uid, []), world, wakes, pods).steps(
             orphans.get(item.metadata.namespace, ())
         )
 
@@ -67,6 +69,7 @@ class _Rollout:
     owned: list[ReplicaSet]
     world: World
     wakes: list[float]
+    pods: Mapping[str, Sequence[Pod]]  # by the uid of their set; only where one recreates
 
     def steps(self, orphans: Sequence[ReplicaSet]) -> Iterator[Step]:
         """Adopt, then roll, scale, clean up and report."""
@@ -112,8 +115,7 @@ class _Rollout:
         return all(is_finished(pod) for pod in pods)
 
     def _pods(self) -> list[Pod]:
-        owned = by_controller(self.world.all(PODS_KIND).values())
-        return [pod for one in self.owned for pod in owned.get(one.metadata.uid, ())]
+        return [pod for one in self.owned for pod in self.pods.get(one.metadata.uid, ())]
 
     def _create_new(self) -> Iterator[Step]:
         item, limit = self.item, bounds(self.item)

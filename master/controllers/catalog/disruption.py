@@ -17,9 +17,9 @@ import msgspec
 from labctl.kube.errors import Document
 from labctl.kube.meta import OwnerReference
 from labctl.kube.resources import POD_DISRUPTION_BUDGETS, PODS
-from labctl.kube.selectors import Requirement, Selector, matches
+from labctl.kube.selectors import Requirement, Selector
 from labctl.runtime.clock import parse_time
-from master.controllers.pods import condition, is_ready
+from master.controllers.pods import Labelled, condition, is_ready
 from master.controllers.protocol import NEVER_S, Controller, Plan, Step, Tell, World, each, patch, ref
 from master.controllers.rollout import scaled
 from master.controllers.views import (
@@ -59,17 +59,14 @@ def plan(world: World, memory: Memory) -> Plan:
     """Recount every budget; look again when a pod that was evicted should be gone."""
     if not world.all(BUDGETS_KIND):
         return Plan(memory=Memory())
-    by_namespace: dict[str, list[Pod]] = {}
-    for pod in world.all(PODS_KIND).values():
-        by_namespace.setdefault(pod.metadata.namespace, []).append(pod)
+    pods = Labelled(world.all(PODS_KIND).values())
     scales = _scales(world)
     wakes: list[float] = []
     told: set[tuple[str, str]] = set()
 
     def decide(item: Budget) -> Iterator[Step]:
         selector = _selector(item.spec.selector)
-        pods = by_namespace.get(item.metadata.namespace, ()) if selector is not None else ()
-        chosen = [pod for pod in pods if matches(selector or (), pod.metadata.labels)]
+        chosen = pods.chosen(item.metadata.namespace, selector) if selector is not None else []
         for step in _Count(item, world, chosen, scales, wakes).steps():
             fresh = [act for act in step.actions if not _stale(item, act, memory, told)]
             if fresh:

@@ -13,7 +13,7 @@ import msgspec
 from labctl.kube.errors import Document
 from labctl.kube.meta import Reference
 from labctl.kube.resources import ENDPOINT_SLICES, SERVICES
-from master.controllers.pods import is_finished, is_ready, unique_names
+from master.controllers.pods import Labelled, is_finished, is_ready, selector_of, unique_names
 from master.controllers.protocol import (
     Controller,
     Create,
@@ -35,6 +35,7 @@ from master.controllers.views import (
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
+    LabelSelector,
     Pod,
     Service,
 )
@@ -51,9 +52,7 @@ Ports = tuple[EndpointPort, ...]
 
 def plan(world: World, memory: None) -> Plan:
     """Create, change and delete slices until they say what the pods say."""
-    pods_of: dict[str, list[Pod]] = {}
-    for pod in world.all(PODS_KIND).values():
-        pods_of.setdefault(pod.metadata.namespace, []).append(pod)
+    pods_of = Labelled(world.all(PODS_KIND).values())
     slices_of: dict[tuple[str, str], list[EndpointSlice]] = {}
     for item in world.all(ENDPOINT_SLICES_KIND).values():
         labels = item.metadata.labels
@@ -63,11 +62,8 @@ def plan(world: World, memory: None) -> Plan:
     def decide(service: Service) -> Iterator[Step]:
         if service.metadata.deleting or not service.spec.selector or service.spec.type == "ExternalName":
             return iter(())
-        pods = [
-            pod
-            for pod in pods_of.get(service.metadata.namespace, ())
-            if service.spec.selector.items() <= pod.metadata.labels.items()
-        ]
+        selector = selector_of(LabelSelector(match_labels=service.spec.selector))
+        pods = pods_of.chosen(service.metadata.namespace, selector)
         return _steps(service, pods, slices_of.get((service.metadata.namespace, service.metadata.name), []), world)
 
     steps = list(each(SERVICES, world.all(SERVICES_KIND).values(), decide))

@@ -27,7 +27,7 @@ class Zones:
         self.beats = dict.fromkeys(self.nodes, 0)
         self.now_s, self.memory = 1_000.0, Memory()
         self.tainted: dict[str, list[float]] = {"a": [], "b": []}  # when a node of the zone was first to be tainted
-        self.planned: set[str] = set()  # nodes whose taint is in place or planned
+        self.planned: set[str] = set()  # nodes whose taint was planned, and not taken away since
 
     def beat(self, which: int) -> None:
         """A node is well, and says so."""
@@ -67,14 +67,16 @@ class Zones:
         taints = action.body["spec"]["taints"] or []
         evicting = [taint.key for taint in taints if taint.effect == "NoExecute" and taint.key in _KEYS]
         assert len(evicting) <= 1
-        if evicting and action.name not in self.planned:
+        before = self.nodes[action.name]["spec"]["taints"]
+        held = any(taint["effect"] == "NoExecute" and taint["key"] in _KEYS for taint in before)
+        if evicting and not held and action.name not in self.planned:
             self.tainted[action.name[0]].append(self.now_s)
             self.planned.add(action.name)
-        if not evicting:
-            self.planned.discard(action.name)
         if not lost:
-            held = [{"key": taint.key, "effect": taint.effect} for taint in taints]
-            self.nodes[action.name]["spec"]["taints"] = held
+            if not evicting:
+                self.planned.discard(action.name)
+            after = [{"key": taint.key, "effect": taint.effect} for taint in taints]
+            self.nodes[action.name]["spec"]["taints"] = after
 
     def check(self) -> None:
         """Between any two moments a zone lost no more nodes than the rate allows, and one at once."""
