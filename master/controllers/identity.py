@@ -14,8 +14,8 @@ from master.controllers.claiming import pod_of
 from master.controllers.pods import is_available, is_ready
 from master.controllers.protocol import Create, Patch, Tell, World, patch
 from master.controllers.revisions import POD_LABEL
-from master.controllers.views import Owned, Pod
-from master.controllers.views_apps import CLAIMS_KIND, StatefulSet
+from master.controllers.views import Pod
+from master.controllers.views_apps import CLAIMS_KIND, Claim, StatefulSet
 
 NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 INDEX_LABEL = "apps.kubernetes.io/pod-index"
@@ -114,7 +114,7 @@ class Claims:
                 body: Document = {"metadata": {"ownerReferences": [*kept, *wanted.values()]}}
                 yield patch(PERSISTENT_VOLUME_CLAIMS, claim.metadata, body, exact=True)
 
-    def _of(self, ordinal: int) -> Iterator[Owned]:
+    def _of(self, ordinal: int) -> Iterator[Claim]:
         item = self._item
         for template in item.spec.volume_claim_templates:
             key = f"{item.metadata.namespace}/{_claim_name(template)}-{item.metadata.name}-{ordinal}"
@@ -138,7 +138,7 @@ def _claim_name(template: Mapping[str, Document]) -> str:
     return str((template.get("metadata") or {}).get("name", ""))
 
 
-def _owner(claim: Owned, kind: str) -> str:
+def _owner(claim: Claim, kind: str) -> str:
     """The uid of the claim's owner of a kind."""
     return next((owner.uid for owner in claim.metadata.owner_references if owner.kind == kind), "")
 

@@ -6,6 +6,7 @@ Source of names: Kubernetes' API reference (core/v1, apps/v1, discovery/v1, coor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import field
@@ -91,10 +92,12 @@ class ContainerPort(View, frozen=True):
 
 
 class Container(View, frozen=True):
-    """What Services need of a container."""
+    """What Services and quotas need of a container."""
 
     name: str = ""
     ports: tuple[ContainerPort, ...] = ()
+    resources: Mapping[str, Any] = {}
+    restart_policy: str = ""  # of an init container: Always makes it a sidecar
 
 
 class NodeSelectorTerm(View, frozen=True):
@@ -131,6 +134,10 @@ class PodSpec(View, frozen=True):
     host_network: bool = False
     restart_policy: str = "Always"
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    resources: Mapping[str, Any] = {}
+    priority_class_name: str = ""
+    active_deadline_seconds: int | None = None
     tolerations: tuple[Toleration, ...] = ()
     node_selector: Mapping[str, str] = {}
     affinity: Affinity = Affinity()
@@ -308,6 +315,7 @@ class ServicePort(View, frozen=True):
     protocol: str = "TCP"
     app_protocol: str = ""
     target_port: int | str = 0
+    node_port: int = 0
 
 
 class ServiceSpec(View, frozen=True):
@@ -319,6 +327,7 @@ class ServiceSpec(View, frozen=True):
     selector: Mapping[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
     publish_not_ready_addresses: bool = False
+    allocate_load_balancer_node_ports: bool = True
 
 
 class Service(View, frozen=True):

@@ -18,7 +18,7 @@ from labctl.kube.resources import (
     STATEFUL_SETS,
 )
 from master.controllers.protocol import Kind
-from master.controllers.views import Condition, LabelSelector, Owned, PodSpec, View
+from master.controllers.views import Condition, LabelSelector, PodSpec, View
 
 
 class ControllerRevision(View, frozen=True):
@@ -147,7 +147,21 @@ class DaemonSet(View, frozen=True):
     status: DaemonSetStatus = DaemonSetStatus()
 
 
+class ClaimSpec(View, frozen=True):
+    """How much is asked for, and of which class."""
+
+    storage_class_name: str = ""
+    resources: Mapping[str, Any] = {}
+
+
+class Claim(View, frozen=True):
+    """A PersistentVolumeClaim."""
+
+    metadata: ObjectMeta
+    spec: ClaimSpec = ClaimSpec()
+
+
 STATEFUL_SETS_KIND = Kind(STATEFUL_SETS, StatefulSet)
 DAEMON_SETS_KIND = Kind(DAEMON_SETS, DaemonSet)
 CONTROLLER_REVISIONS_KIND = Kind(CONTROLLER_REVISIONS, ControllerRevision)
-CLAIMS_KIND = Kind(PERSISTENT_VOLUME_CLAIMS, Owned, metadata_only=True)
+CLAIMS_KIND = Kind(PERSISTENT_VOLUME_CLAIMS, Claim)

@@ -1,11 +1,12 @@
-"""The fields of PodDisruptionBudget that controllers read, as frozen views.
+"""The fields of PodDisruptionBudget and ResourceQuota that controllers read, as frozen views.
 
-Source of names: Kubernetes' API reference (policy/v1).
+Source of names: Kubernetes' API reference (policy/v1, core/v1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import POD_DISRUPTION_BUDGETS
@@ -39,6 +40,29 @@ class Budget(View, frozen=True):
     metadata: ObjectMeta
     spec: BudgetSpec = BudgetSpec()
     status: BudgetStatus = BudgetStatus()
+
+
+class QuotaSpec(View, frozen=True, omit_defaults=True):
+    """What is limited, and of which pods."""
+
+    hard: Mapping[str, str] = {}
+    scopes: tuple[str, ...] = ()
+    scope_selector: Mapping[str, Any] = {}
+
+
+class QuotaStatus(View, frozen=True):
+    """What is used of what is limited."""
+
+    hard: Mapping[str, str] = {}
+    used: Mapping[str, str] = {}
+
+
+class Quota(View, frozen=True):
+    """How much a namespace may use."""
+
+    metadata: ObjectMeta
+    spec: QuotaSpec = QuotaSpec()
+    status: QuotaStatus = QuotaStatus()
 
 
 BUDGETS_KIND = Kind(POD_DISRUPTION_BUDGETS, Budget)
