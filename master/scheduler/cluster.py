@@ -62,14 +62,14 @@ class Cluster:
         self.nominated = dict(snapshot.nominated)
         while len(self._tallies) > _TALLIES:
             self._tallies.popitem(last=False)
-        for name in [name for name in self.nodes if name not in snapshot.nodes]:
+        for name in self.nodes.keys() - snapshot.nodes.keys():
             self._replace(name, None)
         zones_moved = False
-        for name, node in snapshot.nodes.items():
-            old = self.nodes.get(name)
-            if old is not node:
-                zones_moved = zones_moved or old is None or _zone(old) != _zone(node)
-                self._replace(name, node)
+        known = self.nodes.get
+        for name, node in [(name, node) for name, node in snapshot.nodes.items() if known(name) is not node]:
+            old = known(name)
+            zones_moved = zones_moved or old is None or _zone(old) != _zone(node)
+            self._replace(name, node)
         names = list(snapshot.nodes)
         if zones_moved or self._names != names:
             self._names = names

@@ -81,20 +81,20 @@ def _constraint(
         meta = other.meta
         return meta.namespace == namespace and not meta.deleting and matches(selector, meta.labels)
 
-    def domains() -> dict[str, str]:
+    def domains() -> tuple[dict[str, str], dict[str, int]]:
         found = {}
         for name, node in cluster.nodes.items():
             labels = node.node.metadata.labels
             domain = labels.get(entry.topology_key)
             if domain is not None and all(key in labels for key in keys) and _included(info, node, entry):
                 found[name] = domain
-        return found
+        return found, dict.fromkeys(found.values(), 0)
 
     # An empty selector counts nothing, as upstream's countPodsMatchSelector.
     per_node = cluster.tally(("spread", namespace, selector), counted) if selector else {}
     policies = (entry.topology_key, entry.node_affinity_policy, entry.node_taints_policy)
-    where = cluster.of_nodes(("spread", info.shape, policies, keys), domains)
-    counts = dict.fromkeys(where.values(), 0)
+    where, empty = cluster.of_nodes(("spread", info.shape, policies, keys), domains)
+    counts = dict(empty)
     for name, number in per_node.items():
         if name in where:
             counts[where[name]] += number
