@@ -193,7 +193,7 @@ def _fault(status: bytes) -> str:
         found = msgspec.json.decode(status, type=Status, strict=False)
     except msgspec.MsgspecError as error:
         return f"an answer that makes no sense: {error}"
-    return "; ".join([*found.errors, *(["no leader"] if not found.leader else [])])
+    return "; ".join(found.errors or ([] if found.leader else ["no leader"]))
 
 
 def _written(key: str, expected: int, revision: int, current: Entry | None) -> int:
