@@ -54,8 +54,9 @@ class Slow:
             f"loss {self.loss_percent}%"
         )
         rule = (
-            f"nft -f - <<'END'\ntable inet {self.table} {{ chain sent {{ type filter hook postrouting priority -300; "
-            f"meta oifname {_DEVICE} numgen random mod 100 < {self.loss_percent} counter drop; }} }}\nEND"
+            f"nft -f - <<'END'\ntable inet {self.table} {{\n  chain sent {{\n"
+            "    type filter hook postrouting priority -300; policy accept;\n"
+            f'    oifname "{_DEVICE}" numgen random mod 100 < {self.loss_percent} counter drop\n  }}\n}}\nEND'
         )
         inside(target, self.node, f"modprobe -q sch_netem; {netem} 2>/dev/null || {rule}")
 
