@@ -83,7 +83,7 @@ def restarted_in_place(case: Case) -> Said:
     """Each pod of a victim runs again on its node, in a new container."""
     before, after = _containers(case, "steady"), _containers(case, "healed")
     struck = {key: found for key, found in before.items() if key[0] in case.scene.victims}
-    if not struck or not after:
+    if not struck or not _inspections(case, "healed"):
         return Result.UNKNOWN, "no container of a victim was seen before and after"
     missing = [found.pod for key, found in struck.items() if key not in after]
     if missing:

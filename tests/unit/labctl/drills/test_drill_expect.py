@@ -262,3 +262,10 @@ def test_an_eviction_with_every_node_dark_is_caught() -> None:
     failed(expect_eviction.evictions_frozen(dark((6.5, condemned))), "web-a was given up 2.00 s after")
     failed(expect_eviction.evictions_frozen(dark(taints=node_tainted("9").taints)), "still tainted", "worker1, worker2")
     assert expect_eviction.evictions_frozen(told())[0] is Result.UNKNOWN
+
+
+def test_a_node_that_lost_every_pod_after_its_grace_was_not_restarted_and_nobody_is_to_blame() -> None:
+    late = LeaseSeen(event="MODIFIED", rv="9", name="worker1")
+    result, evidence = expect.restarted_in_place(told((9.0, late), (10, looked("healed", names="xyz"))))
+    assert result is Result.UNKNOWN
+    assert "longer than the grace" in evidence
