@@ -6,15 +6,15 @@ The only reader of the environment and of lab.yaml. A mistake is a UsageError th
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
+from labctl import fields
+from labctl.fields import FieldError
 from labctl.kube import quantity
 from labctl.kube.timing import PROFILES
 from labctl.runtime.errors import UsageError
@@ -103,34 +103,25 @@ def load(path: Path | None, *, cwd: Path | None = None) -> LabConfig:
         path = (cwd or Path.cwd()) / LAB_FILE
         if not path.exists():
             return LabConfig()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path))
+    return parse(fields.read(path), str(path))
 
 
 def parse(text: str, source: str) -> LabConfig:
     """Decode and check the text of a lab.yaml; `source` names it in errors."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{source}:{line}: not YAML: {error.problem}") from error
-    try:
-        config = _convert(data if data is not None else {}, LabConfig)
+
+    def decode(data: object) -> LabConfig:
+        config: LabConfig = fields.convert(data, LabConfig, _fields_at)
         _check(config)
-    except _FieldError as error:
-        raise UsageError(f"{source}:{_line_of(node, error.path)}: {error}") from error
-    return config
+        return config
+
+    return fields.parse(text, source, decode)
 
 
 def check(config: LabConfig) -> LabConfig:
     """The same checks for a configuration that flags changed; UsageError names the field."""
     try:
         _check(config)
-    except _FieldError as error:
+    except FieldError as error:
         raise UsageError(str(error)) from error
     return config
 
@@ -140,38 +131,7 @@ def size_mib(size: Size) -> int:
     return -(-quantity.whole(size) // 2**20)
 
 
-T = TypeVar("T")
-
-
-class _FieldError(Exception):
-    """A wrong field; `path` are the keys and indexes that lead to it."""
-
-    def __init__(self, path: tuple[str | int, ...], problem: str) -> None:
-        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-        super().__init__(f"{name}: {problem}" if name else problem)
-        self.path = path
-
-
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-
-
-def _convert(data: object, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        found = _AT.match(str(error))
-        assert found
-        path = tuple(
-            int(part[1:-1]) if part.startswith("[") else part
-            for part in re.findall(r"\[\d+\]|[^.\[\]$]+", found["path"] or "")
-        )
-        problem = found["problem"]
-        if unknown := re.search(r"unknown field `(.*)`", problem):
-            path, problem = (*path, unknown[1]), "unknown field; known are " + ", ".join(_fields_at(path))
-        raise _FieldError(path, problem[0].lower() + problem[1:]) from error
-
-
-def _fields_at(path: tuple[str | int, ...]) -> tuple[str, ...]:
+def _fields_at(path: fields.Path_) -> tuple[str, ...]:
     kind: type[msgspec.Struct] = LabConfig
     if "taints" in path:
         kind = TaintConfig
@@ -183,14 +143,14 @@ def _fields_at(path: tuple[str | int, ...]) -> tuple[str, ...]:
 def _check(config: LabConfig) -> None:
     """The rules that types cannot say."""
     if config.profile is not None and config.profile not in PROFILES:
-        raise _FieldError(("profile",), f"{config.profile!r} is not one of {', '.join(PROFILES)}")
+        raise FieldError(("profile",), f"{config.profile!r} is not one of {', '.join(PROFILES)}")
     for field, most in (("masters", MAX_MASTERS), ("workers", MAX_WORKERS)):
         nodes = getattr(config, field)
         count = nodes if isinstance(nodes, int) else len(nodes or ())
         if count > most:
-            raise _FieldError((field,), f"{count} are too many; at most {most} fit the lab's network")
+            raise FieldError((field,), f"{count} are too many; at most {most} fit the lab's network")
         if field == "masters" and nodes is not None and count % 2 == 0:
-            raise _FieldError((field,), f"{count} masters cannot form a useful etcd quorum; take 1, 3, 5 or 7")
+            raise FieldError((field,), f"{count} masters cannot form a useful etcd quorum; take 1, 3, 5 or 7")
         if not isinstance(nodes, int):
             for index, node in enumerate(nodes or ()):
                 _check_size((field, index, "memory"), node.memory, "256Mi")
@@ -200,19 +160,19 @@ def _check(config: LabConfig) -> None:
     for index, (field, network) in enumerate(known):
         for other, second in known[:index]:
             if network.overlaps(second):
-                raise _FieldError((field,), f"{network} overlaps {other} {second}")
+                raise FieldError((field,), f"{network} overlaps {other} {second}")
     lab_network = networks["network"]
     if lab_network is not None and lab_network.prefixlen != 24:
-        raise _FieldError(("network",), f"{lab_network} must be a /24, e.g. 10.77.0.0/24")
+        raise FieldError(("network",), f"{lab_network} must be a /24, e.g. 10.77.0.0/24")
 
 
 def _check_size(path: tuple[str | int, ...], size: Size, least: str) -> None:
     try:
         value = quantity.whole(size)
     except ValueError as error:
-        raise _FieldError(path, f"{size!r} is not a size; write e.g. 1Gi or 1536Mi") from error
+        raise FieldError(path, f"{size!r} is not a size; write e.g. 1Gi or 1536Mi") from error
     if value < quantity.whole(least):
-        raise _FieldError(path, f"{size} is too little for a node; at least {least}")
+        raise FieldError(path, f"{size} is too little for a node; at least {least}")
 
 
 def _network(field: str, text: str | None) -> IPv4Network | None:
@@ -221,21 +181,4 @@ def _network(field: str, text: str | None) -> IPv4Network | None:
     try:
         return IPv4Network(text)
     except (AddressValueError, NetmaskValueError, ValueError) as error:
-        raise _FieldError((field,), f"{text!r} is not a network: {error}") from error
-
-
-def _line_of(node: yaml.Node | None, path: tuple[str | int, ...]) -> int:
-    """The line (from 1) of the deepest part of `path` that stands in the file."""
-    line = 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+        raise FieldError((field,), f"{text!r} is not a network: {error}") from error

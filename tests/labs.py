@@ -67,6 +67,12 @@ class LabUser:
             )
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """Start labctl and return at once; its output goes nowhere."""
+        return subprocess.Popen(
+            [LABCTL, *args], cwd=self.home, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
     def up(self, *args: str) -> Done:
         """`labctl up` with the provider."""
         return self.labctl("up", "--provider", self.provider, *args, timeout_s=900)

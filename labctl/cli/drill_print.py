@@ -26,7 +26,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(f"load          {escape(plan.load)}")
     console.print(f"victims       {escape(', '.join(plan.victims)) or 'none'}\n")
     for number, strike in enumerate(plan.faults, start=1):
-        console.print(f"  fault {number}     [red]{escape(strike.fault)}[/]")
+        console.print(f"  step {number:<2}     [red]{escape(strike.fault)}[/]")
         for text in strike.undo:
             console.print(f"    undo      [green]{escape(text)}[/]")
     console.print("              each undo is on disk before its fault; a process of its own heals if this one dies")

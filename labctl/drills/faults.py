@@ -93,8 +93,8 @@ Step = Fault | Pause | Lift
 
 
 def heals_of(steps: Sequence[Step], target: Target) -> tuple[Action, ...]:
-    """The undo of every fault among the steps, in the order of injection."""
-    return tuple(action for step in steps for action in step.heals(target))
+    """The undo of every fault among the steps, in the order of injection; once where a fault is repeated."""
+    return tuple(dict.fromkeys(action for step in steps for action in step.heals(target)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Containers are recognised by the labels that Kubernetes' own runtimes carry (CRI
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -16,9 +16,12 @@ from labctl.drills.target import Target
 from labctl.runtime.errors import LabError
 
 _SPLIT = "--- rules ---"
-# One round trip: both questions, one answer. `nft` may be absent on a node without our proxy.
+# One round trip: both questions, one answer. A node that we did not make may have crictl instead of nerdctl (k3s has
+# its own), and no `nft`.
 _SCRIPT = (
-    "nerdctl --namespace k8s.io ps --all --no-trunc --format '{{json .}}' || exit 3; "
+    "if command -v nerdctl >/dev/null; then nerdctl --namespace k8s.io ps --all --no-trunc --format '{{json .}}'; "
+    "elif command -v crictl >/dev/null; then crictl ps --all --output json; "
+    "else k3s crictl ps --all --output json; fi || exit 3; "
     f"echo '{_SPLIT}'; nft list ruleset 2>/dev/null; true"
 )
 _ADDRESS = re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d{1,3}){3})(?![\d./])")
@@ -36,7 +39,18 @@ class _Line(msgspec.Struct, frozen=True):
     Status: str = ""
 
 
+class _CriContainer(msgspec.Struct, frozen=True):
+    id: str
+    state: str = ""
+    labels: dict[str, str] = {}
+
+
+class _CriList(msgspec.Struct, frozen=True):
+    containers: tuple[_CriContainer, ...] = ()
+
+
 _lines = msgspec.json.Decoder(_Line)
+_cri = msgspec.json.Decoder(_CriList)
 
 
 def count(target: Target, node: str, *, timeout_s: float = 20.0) -> Counted:
@@ -52,25 +66,38 @@ def count(target: Target, node: str, *, timeout_s: float = 20.0) -> Counted:
 
 
 def count_all(target: Target, nodes: Sequence[str], *, timeout_s: float = 20.0) -> tuple[Counted, ...]:
-    """Ask all machines at once."""
+    """Ask all machines at once, of those that can be asked."""
+    nodes = target.within_reach(nodes)
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(nodes)))) as pool:
         return tuple(pool.map(lambda node: count(target, node, timeout_s=timeout_s), nodes))
 
 
 def parse(node: str, stdout: str) -> Counted:
     """Read the script's answer. Pure."""
-    containers, _, rules = stdout.partition(_SPLIT)
+    told, _, rules = stdout.partition(_SPLIT)
+    entries = _of_crictl(told) if told.lstrip().startswith("{\n") or '"containers"' in told[:40] else _of_nerdctl(told)
     found = []
-    for line in containers.splitlines():
-        if not line.strip():
-            continue
-        entry = _lines.decode(line)
-        labels = entry.Labels if isinstance(entry.Labels, dict) else _split_labels(entry.Labels)
+    for identity, running, labels in entries:
         if _LABELS["uid"] not in labels:
             continue  # not a pod's
         fields = {field: labels.get(label, "") for field, label in _LABELS.items()}
-        found.append(Container(id=entry.ID, running=entry.Status.startswith("Up"), **fields))
+        found.append(Container(id=identity, running=running, **fields))
     return Counted(node=node, containers=tuple(found), rule_addresses=tuple(sorted(set(_ADDRESS.findall(rules)))))
+
+
+def _of_nerdctl(told: str) -> Iterator[tuple[str, bool, Mapping[str, str]]]:
+    """A line of JSON a container: id, whether it runs, labels."""
+    for line in told.splitlines():
+        if line.strip():
+            entry = _lines.decode(line)
+            labels = entry.Labels if isinstance(entry.Labels, dict) else _split_labels(entry.Labels)
+            yield entry.ID, entry.Status.startswith("Up"), labels
+
+
+def _of_crictl(told: str) -> Iterator[tuple[str, bool, Mapping[str, str]]]:
+    """One document with all containers."""
+    for entry in _cri.decode(told).containers:
+        yield entry.id, entry.state == "CONTAINER_RUNNING", entry.labels
 
 
 def _split_labels(text: str) -> dict[str, str]:

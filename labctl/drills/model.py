@@ -7,7 +7,7 @@ A drill proposes; faults act (`faults.py`), the runner observes, checkers judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from labctl.drills.contract import Bound
 from labctl.drills.faults import Step
 from labctl.drills.measures import Measures
 from labctl.drills.records import PodSeen, Scene
+from labctl.drills.workload import Image
 from labctl.kube.timing import Profile
 
 
@@ -40,6 +41,15 @@ class Facts:
     masters: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """The load that a drill asks for."""
+
+    rate_per_s: float | None = None  # HTTP requests; None: as the options say
+    path: str = "/"
+    writes_per_s: float = 2.0  # sequenced records to the API
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drill:
     """One scripted failure."""
@@ -55,6 +65,8 @@ class Drill:
     victims_answer: bool = False  # the victims are reached all along: they are looked into, and requests go by them too
     checkers: Mapping[str, tuple[str, Checker]] = field(default_factory=lambda: CHECKERS)
     impossible_on: Mapping[str, str] = field(default_factory=dict)  # provider -> why
+    demand: Demand = Demand()
+    text: str = ""  # of the file it was read from, if any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,7 @@ class Options:
 
     nodes: tuple[str, ...] = ()  # victims asked for by name
     report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
+    image: Image | None = None  # of a workload of our own; None: the one that every lab has
     rate_per_s: float = 20.0
     request_s: float = 1.0  # a request's own timeout, on machines that are not slow
     steady_s: float = 3.0  # requests must succeed this long before the fault
@@ -73,6 +86,10 @@ class Options:
     converge_deadline_s: float = 90.0
     sample_s: float = 3.0  # between looks into the machines while the fault lasts
     look_s: float = 1.0  # and while the lab converges
+
+    def under(self, demand: Demand) -> Options:
+        """With the rate that a drill asks for."""
+        return self if demand.rate_per_s is None else replace(self, rate_per_s=demand.rate_per_s)
 
 
 class Timed(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from labctl.drills import inspection, steady, undo, workload
 from labctl.drills.contract import Bound
+from labctl.drills.faults import Lift, Pause, Step, heals_of
 from labctl.drills.model import Drill, Options
 from labctl.drills.records import Scene
 from labctl.drills.target import Target
@@ -18,8 +19,8 @@ class Strike(msgspec.Struct, frozen=True, kw_only=True):
     """One fault, the machines it would strike, and what would undo it."""
 
     fault: str
-    nodes: tuple[str, ...]
-    undo: tuple[str, ...]
+    nodes: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,17 +63,32 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
         workload=_workload(scene, found),
         blocked=tuple(_blocked(target, found)),
         victims=scene.victims,
-        load=f"{options.rate_per_s:g} requests a second to {' and '.join(scene.answering) or 'no node'}",
-        faults=tuple(
-            Strike(
-                fault=fault.text, nodes=fault.nodes, undo=tuple(action.text for action in reversed(fault.heals(target)))
-            )
-            for fault in drill.faults(scene)
-        ),
+        load=_load(drill, options, scene),
+        faults=tuple(_strike(step, target) for step in drill.faults(scene)),
         cleanups=(*own, writer),
         bounds=drill.bounds(target.profile, scene),
         checks={letter: title for letter, (title, _) in drill.checkers.items()},
     )
+
+
+def _load(drill: Drill, options: Options, scene: Scene) -> str:
+    rate_per_s, demand = options.under(drill.demand).rate_per_s, drill.demand
+    ways = " and ".join(scene.answering) or "no node"
+    return (
+        f"{rate_per_s:g} requests a second for {demand.path} to {ways}; "
+        f"{demand.writes_per_s:g} sequenced records a second to the API"
+    )
+
+
+def _strike(step: Step, target: Target) -> Strike:
+    match step:
+        case Pause(seconds=seconds):
+            return Strike(fault=f"wait {seconds:g} s")
+        case Lift(fault=fault):
+            return Strike(fault=f"undo already now: {fault.text}", nodes=fault.nodes)
+        case fault:
+            actions = tuple(action.text for action in reversed(heals_of((fault,), target)))
+            return Strike(fault=fault.text, nodes=fault.nodes, undo=actions)
 
 
 def _blocked(target: Target, found: Workload | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from labctl.drills import history, report, undo
 from labctl.drills.history import Recorder
 from labctl.drills.judge import judge
 from labctl.drills.records import FaultEnded, HealBegan, HealEnded, Interrupted
-from labctl.drills.registry import drill_named
+from labctl.drills.registry import drill_of_run
 from labctl.drills.target import Target, open_target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
@@ -66,5 +66,5 @@ def _report(run_dir: Path, drill: str, lab: Target) -> None:
     told = history.load(run_dir / history.NAME)
     if told.first(FaultEnded) is None and told.first(HealBegan) is None:
         return
-    found = judge(told, drill_named(drill), lab.profile, run_dir=str(run_dir))
+    found = judge(told, drill_of_run(run_dir, drill), lab.profile, run_dir=str(run_dir))
     report.write(run_dir, found, told)

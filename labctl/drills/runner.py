@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from labctl.drills import history, lock, report, undo
+from labctl.drills import history, lock, registry, report, undo
 from labctl.drills.deadman import DeadMan
 from labctl.drills.flight import FlightRecorder
 from labctl.drills.judge import judge
@@ -46,7 +46,7 @@ def run(
     try:
         _leftovers(target, ui, clock)
         check_reachable(target)
-        session = Session(drill, target, options, _new_folder(folder, drill.name, clock.now()), clock)
+        session = Session(drill, target, options, _new_folder(folder, drill, clock.now()), clock)
         dead_man = DeadMan(folder, lock_fd)
         dead_man.arm()
         try:
@@ -112,7 +112,7 @@ def _report(session: Session, drill: Drill, target: Target, options: Options) ->
 
 def _mark_refused(session: Session) -> None:
     """Keep nothing of a drill that was refused: its folder would only look like a run."""
-    for name in (history.NAME,):
+    for name in (history.NAME, registry.FILE_NAME):
         (session.run_dir / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         session.run_dir.rmdir()
@@ -137,19 +137,21 @@ def _recover(target: Target, clock: Clock, *, by: str = "next runner") -> Recove
     return recover(target.drills_dir, clock, by=by, why="the drill was cut off", deadline_s=deadline_s, target=target)
 
 
-def _new_folder(folder: Path, drill: str, now: datetime) -> Path:
+def _new_folder(folder: Path, drill: Drill, now: datetime) -> Path:
     """A folder for this run, e.g. `20260131T080000Z-worker-power-loss`."""
-    stem = f"{now:%Y%m%dT%H%M%SZ}-{drill}"
+    stem = f"{now:%Y%m%dT%H%M%SZ}-{drill.name}"
     for number in range(1, 1_000):
         path = folder / (stem if number == 1 else f"{stem}-{number}")
         try:
             path.mkdir(mode=0o700)
+            if drill.text:
+                (path / registry.FILE_NAME).write_text(drill.text, encoding="utf-8")
         except FileExistsError:
             continue
         except OSError as error:
             raise LabError(f"{path}: {error.strerror}") from error
         return path
-    raise LabError(f"{folder}: too many runs of {drill} in one second")
+    raise LabError(f"{folder}: too many runs of {drill.name} in one second")
 
 
 @contextlib.contextmanager

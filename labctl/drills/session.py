@@ -48,7 +48,8 @@ class Session:
     """A drill at work. `stop` ends it early, but never without the heal; `hurry` cuts the wait after the heal short."""
 
     def __init__(self, drill: Drill, target: Target, options: Options, run_dir: Path, clock: Clock) -> None:
-        self._drill, self._target, self._options, self._clock = drill, target, options, clock
+        self._drill, self._target, self._clock = drill, target, clock
+        self._options = options.under(drill.demand)
         self.run_dir = run_dir
         self.stop, self.hurry = Stop(), Stop()
         self.recorder = Recorder(run_dir / NAME, clock)
@@ -103,7 +104,7 @@ class Session:
             durable=True,
         )
         self._enter("prepare")
-        found, said = steady.find_workload(target, lambda: self._arm(cleanups=workload.own_cleanups()))
+        found, said = steady.find_workload(target, lambda: self._arm(cleanups=workload.own_cleanups()), options.image)
         self.recorder.add(Said(text=said))
         self._enter("steady")
         deadline_s = options.steady_deadline_s * target.slowness
@@ -115,12 +116,14 @@ class Session:
         load = Load(
             addresses=steady.load_addresses(target, scene),
             port=scene.node_port,
+            path=self._drill.demand.path,
             rate_per_s=options.rate_per_s,
             timeout_s=options.request_s * patience(target.slowness),
         )
         prober = Prober(load, self.recorder, self._clock)
         prober.start(self._loads)
-        writer = Writer(target.client, scene.namespace, self.recorder, self._clock)
+        period_s = 1.0 / self._drill.demand.writes_per_s
+        writer = Writer(target.client, scene.namespace, self.recorder, self._clock, period_s=period_s)
         self._arm(cleanups=(*self._cleanups, writer.cleanup))
         writer.start(self._loads)
         steady.await_answers(self.recorder.history, options.rate_per_s, options, self._tick, self._clock)
@@ -202,14 +205,17 @@ class Session:
 
     def _heal(self, why: str) -> None:
         """Apply the undo that is on disk; done once."""
-        if self._pending is None or not self._pending.heals or self.recorder.history().first(HealBegan):
+        history = self.recorder.history()
+        if self._pending is None or history.first(HealBegan):
+            return
+        if not self._pending.heals and history.first(FaultBegan) is None:
             return
         self._enter("heal")
         self.recorder.add(HealBegan(by="runner", why=why), durable=True)
         self._drain()
         deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
         ok, said = undo.apply_all(self._pending.heals, self._target, self._clock, deadline_s=deadline_s)
-        self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said)), durable=True)
+        self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said) or "there is nothing to undo"), durable=True)
         if ok:
             self._pending = undo.replaced(self._pending, heals=())
             try:

@@ -11,7 +11,7 @@ from labctl.drills.history import History
 from labctl.drills.model import Drill, Facts, Options
 from labctl.drills.records import HealEnded, Inspected, Probed, Scene, Wrote
 from labctl.drills.target import Target
-from labctl.drills.workload import Workload
+from labctl.drills.workload import Image, Workload
 from labctl.kube.errors import Unavailable
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
@@ -136,14 +136,16 @@ def untried(history: History, ways: Sequence[str]) -> tuple[str, ...]:
     return (*left, "a write") if kept and max(kept) < healed[0] else tuple(left)
 
 
-def find_workload(target: Target, prepare_cleanup: Callable[[], None]) -> tuple[Workload, str]:
+def find_workload(
+    target: Target, prepare_cleanup: Callable[[], None], image: Image | None = None
+) -> tuple[Workload, str]:
     """The lab's labelled workload, else our own (`prepare_cleanup` runs before it is made); and a sentence."""
     try:
         found = workload.find(target.client)
         if found is not None:
             return found, f"the workload is {found.namespace}/{found.deployment}, {found.replicas} replicas"
         prepare_cleanup()
-        made = workload.deploy(target.client)
+        made = workload.deploy(target.client, image)
     except msgspec.MsgspecError as error:
         raise LabError(f"the workload cannot be read: {error}") from error
     return made, f"no Deployment is labelled {workload.LABEL}: one of our own is made, and removed afterwards"

@@ -154,6 +154,10 @@ class Target(Protocol):
         """Whether the machine takes a connection on its ssh port. Never raises."""
         ...
 
+    def within_reach(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of the machines that can be looked into at all."""
+        ...
+
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """Run a command as root on the machine; LabError where it cannot be reached, any exit code is returned."""
         ...

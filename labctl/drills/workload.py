@@ -18,6 +18,15 @@ from labctl.runtime.errors import LabError
 LABEL = "labctl.dev/drill-target"
 NAMESPACE = "labctl-drill"
 IMAGE = "lab.local/web:1"
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What our own workload runs: a web server that answers `GET /`."""
+
+    name: str = IMAGE
+    port: int = 8080
+
+
 _SELECTOR = {"app": "labctl-drill-web"}
 
 
@@ -57,11 +66,12 @@ def own_cleanups() -> tuple[DeleteObject, ...]:
     return (DeleteObject(plural="namespaces", group="", namespace="", name=NAMESPACE),)
 
 
-def deploy(api: Api, *, replicas: int = OWN.replicas) -> Workload:
-    """Make our own workload (a small web server, the image that every lab has); LabError where that fails."""
+def deploy(api: Api, image: Image | None = None, *, replicas: int = OWN.replicas) -> Workload:
+    """Make our own workload (a small web server, by default the image that every lab has); LabError where it fails."""
+    deployment = _deployment(replicas, image or Image())
     for resource, body, namespace in (
         (NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, ""),
-        (DEPLOYMENTS, _deployment(replicas), NAMESPACE),
+        (DEPLOYMENTS, deployment, NAMESPACE),
         (SERVICES, _service(), NAMESPACE),
     ):
         try:
@@ -74,7 +84,7 @@ def deploy(api: Api, *, replicas: int = OWN.replicas) -> Workload:
     port = _node_port(made)
     if not port:
         raise LabError(f"the API server gave the service {NAMESPACE}/web no node port")
-    return _workload(_deployment(replicas), made, port)
+    return _workload(deployment, made, port)
 
 
 def _match(deployment: Document, service: Document) -> bool:
@@ -99,12 +109,12 @@ def _workload(deployment: Document, service: Document, port: int) -> Workload:
     )
 
 
-def _deployment(replicas: int) -> Document:
+def _deployment(replicas: int, image: Image) -> Document:
     container = {
         "name": "web",
-        "image": IMAGE,
+        "image": image.name,
         "imagePullPolicy": "IfNotPresent",
-        "ports": [{"name": "http", "containerPort": 8080}],
+        "ports": [{"name": "http", "containerPort": image.port}],
         "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,12 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUser]:
         yield someone
     finally:
         someone.labctl("destroy", "--if-exists")
+
+
+def powers(user: LabUser) -> list[dict[str, str]]:
+    """What `labctl status` says of each node."""
+    nodes: list[dict[str, str]] = json.loads(user.labctl("status", "-o", "json").stdout)["nodes"]
+    return nodes
 
 
 def containers(user: LabUser, node: str) -> list[str]:
@@ -134,6 +141,47 @@ def test_what_the_drill_left_can_be_packed_played_and_compared(user: LabUser, tm
     run_dir = str(index.parents[1])
     assert "(detected)" in user.labctl("drill", "replay", run_dir).stdout
     assert "2 of 2 passed" in user.labctl("drill", "compare", run_dir, run_dir).stdout
+
+
+def test_a_drill_whose_runner_is_killed_leaves_a_healed_lab(user: LabUser) -> None:
+    drills = user.home / ".labctl" / user.name / "drills"
+    runner = user.start("drill", "run", "worker-power-loss")
+    try:
+        eventually(lambda: '"power-on"' in (drills / "undo.json").read_text(), "the undo on disk", 180)
+        eventually(lambda: "off" in {node["power"] for node in powers(user)}, "the power to go")
+    finally:
+        runner.kill()
+        runner.wait()
+    eventually(lambda: {node["power"] for node in powers(user)} == {"running"}, "the dead-man to heal", 180)
+    eventually(lambda: not (drills / "undo.json").exists(), "nothing more to be undone", 180)
+    healed = user.labctl("heal", code=None)
+    assert healed.code == 0, healed.stderr
+    assert "no drill left anything behind" in healed.stdout
+    eventually(lambda: sum(is_ready(pod) for pod in user.pods()) == 3, "three ready pods", 120)
+    eventually(lambda: {node["ready"] for node in powers(user) if node["role"] == "worker"} == {"True"}, "the workers")
+
+
+def test_the_same_cluster_is_drilled_as_one_that_labctl_did_not_make(user: LabUser, tmp_path: Path) -> None:
+    state = user.home / ".labctl" / user.name
+    nodes = "".join(f"  - {{node: {name}, host: {user.address(name)}}}\n" for name in ("worker1", "worker2"))
+    inventory = tmp_path / "hosts.yaml"
+    inventory.write_text(
+        f"key: {state}/ssh/id_ed25519\nknown_hosts: {state}/ssh/known_hosts\n"
+        f"units: {{kubelet: labctl-kubelet.service}}\nhosts:\n{nodes}"
+    )
+    where = ("--kubeconfig", str(state / "kubeconfig"), "--inventory", str(inventory), "--profile", "fast")
+    listed = json.loads(user.labctl("drill", "list", *where, "-o", "json").stdout)
+    why = {one["name"]: one["impossible"] for one in listed}
+    assert why["kubelet-freeze"] == ""
+    assert "power_off" in why["worker-power-loss"]
+    planned = user.labctl("drill", "run", "kubelet-freeze", *where, "--dry-run", "-o", "json", code=None)
+    assert planned.code == 0, planned.stdout
+    done = user.labctl("drill", "run", "kubelet-freeze", *where, "--report-dir", str(tmp_path), code=None)
+    assert done.code == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["verdict"], report["provider"]) == ("pass", "foreign")
+    assert report["invariants"]["B"]["result"] != "unknown"
+    shutil.rmtree(user.home / ".labctl" / "clusters")  # what is kept of another's cluster is no part of the lab
 
 
 def test_halt_and_up_bring_back_the_same_pods_at_the_same_addresses(user: LabUser) -> None:

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from labctl.drills import undo
+from labctl.drills import history, undo
 from labctl.drills.catalog.worker_power_loss import DRILL
+from labctl.drills.judge import judge
 from labctl.drills.model import Drill, Options, Verdict
 from labctl.drills.plan import propose
 from labctl.drills.records import Entry, PhaseBegan
+from labctl.drills.registry import drill_from, drill_of_run
 from labctl.drills.runner import run
 from labctl.drills.steady import NotSteady
 from labctl.drills.suite import CRASHED, REFUSED, SKIPPED, ordered, run_suite
@@ -27,7 +30,7 @@ from labctl.kube.errors import Unavailable
 from labctl.kube.resources import CONFIG_MAPS, NODES
 from labctl.runtime.errors import LabError, UsageError
 from tests.e2e.drills.test_drill_runner import QUICK, healed
-from tests.unit.labctl.drills.drill_fakes import FakeLab
+from tests.unit.labctl.drills.drill_fakes import TINY, FakeLab
 
 
 @pytest.fixture
@@ -216,3 +219,40 @@ def test_a_disk_that_fills_up_during_the_fault_is_no_pass_and_the_lab_is_healed(
     assert "the verdict was: unknown" in caught.value.hint
     assert lab.power_calls == ["off worker1", "on worker1"]
     lab.close()
+
+
+# -- drills from files ------------------------------------------------------------------------------------------------
+
+FILE = """
+name: mine
+victims: {names: [worker2]}
+contract: silent-node
+load: {rate_per_s: 30, path: /healthz, writes_per_s: 10}
+steps:
+  - do: one-of
+    steps:
+      - {do: power-off, node: $victim}
+"""
+
+
+def test_a_drill_from_a_file_runs_as_one_in_python(lab: FakeLab, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE)
+    drill = drill_from(path)
+    assert propose(drill, lab, QUICK).load.startswith("30 requests a second for /healthz to worker1")
+    report = run(drill, lab, QUICK)
+    assert report.verdict is Verdict.PASS, report.reasons
+    assert (report.drill, report.victims) == ("mine", ("worker2",))
+    assert lab.power_calls == ["off worker2", "on worker2"]
+    kept = Path(report.run_dir)
+    again = judge(history.load(kept / history.NAME), drill_of_run(kept, "mine"), TINY, run_dir=str(kept))
+    assert msgspec.json.encode(again) == msgspec.json.encode(report)
+
+
+def test_a_drill_from_a_file_judges_by_its_own_bounds(lab: FakeLab, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE + "expect: {detected_s: {at_least: 30, at_most: 60}}\n")
+    report = run(drill_from(path), lab, QUICK)
+    assert report.verdict is Verdict.VIOLATED
+    assert {one.measure for one in report.contract if one.result == "fail"} == {"detected_s"}
+    assert healed(lab)

@@ -73,6 +73,9 @@ class World:
     def unit(self, component: str) -> str:
         return f"{component}.service"
 
+    def within_reach(self, names: Sequence[str]) -> Sequence[str]:
+        return names
+
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """The containers that a kubelet would run: of pods that run here and are not to end."""
         if name in self._off:

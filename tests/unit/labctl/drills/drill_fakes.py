@@ -294,6 +294,9 @@ class FakeLab:
     def unit(self, component: str) -> str:
         return f"{component}.service"
 
+    def within_reach(self, names: Sequence[str]) -> Sequence[str]:
+        return names
+
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         if self.power(name) is not Power.RUNNING:
             raise LabError(f"{name}: no route to host")
