@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -188,3 +190,40 @@ def test_the_scripts_of_faults_are_ones_that_a_shell_can_read() -> None:
     for script in scripts:
         checked = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, (script, checked.stderr)
+
+
+@dataclass
+class Shell(Machines):
+    """Runs each command here, with programs of its own first on the path."""
+
+    programs: Path = Path()
+
+    def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
+        env = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=timeout_s)
+        return Output(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_stepped_clock_comes_back_to_the_right_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The very scripts, with a `date` whose clock is a file: how far it is off."""
+    off = tmp_path / "off"
+    off.write_text("0")
+    scripts = {
+        "date": f'off=$(cat {off}); now=$(($(/bin/date +%s) + off)); case "$1" in +%s) echo $now;; '
+        f"-s) want=${{2#@}}; echo $((want - now + off)) > {off};; esac",
+        "systemctl": "exit 0",
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr("labctl.drills.faults_host._STAMP", str(tmp_path / "stamp"))
+    machine = target(Shell(programs=tmp_path))
+    for seconds in (-120, 86_400):
+        step = StepClock(node="worker1", seconds=seconds)
+        step.inject(machine)
+        took, evidence = step.took(machine, Ticking())  # type: ignore[arg-type]
+        assert took, evidence
+        [heal] = step.heals(machine)
+        for _ in range(2):
+            heal.apply(machine, Ticking())  # type: ignore[arg-type]
+            assert abs(int(off.read_text())) <= 1
