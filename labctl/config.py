@@ -16,6 +16,8 @@ import msgspec
 from labctl import fields
 from labctl.fields import FieldError
 from labctl.kube import quantity
+from labctl.kube.fencing import DEFAULT as DEFAULT_FENCING
+from labctl.kube.fencing import Mode
 from labctl.kube.timing import PROFILES
 from labctl.runtime.errors import UsageError
 
@@ -46,6 +48,17 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     taints: tuple[TaintConfig, ...] = ()
 
 
+class FencingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How pods of a StatefulSet leave a silent node; see labctl/kube/fencing.py.
+
+    `command` is run by this host's shell in place of the provider, with LABCTL_NODE and LABCTL_ADDRESS set. It must end
+    with 0 only once that machine is confirmed off; what it prints is kept as the evidence.
+    """
+
+    mode: Mode = DEFAULT_FENCING
+    command: str | None = None
+
+
 Nodes = Annotated[int, msgspec.Meta(ge=0)] | tuple[NodeConfig, ...]
 
 
@@ -61,6 +74,7 @@ class LabConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     workers: Nodes | None = None
     profile: str | None = None
     box: str | None = None
+    fencing: Mode | FencingConfig | None = None
 
     def merged(self, **flags: Any) -> LabConfig:
         """This configuration with the given flags on top; a flag that is None changes nothing."""
@@ -135,6 +149,8 @@ def _fields_at(path: fields.Path_) -> tuple[str, ...]:
     kind: type[msgspec.Struct] = LabConfig
     if "taints" in path:
         kind = TaintConfig
+    elif path[:1] == ("fencing",):
+        kind = FencingConfig
     elif path:
         kind = NodeConfig
     return kind.__struct_fields__

@@ -11,14 +11,19 @@ from functools import partial
 import msgspec
 
 from agents.kubelet import lease, node, serving, stats, volumes
+from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.config import Config
+from agents.kubelet.enforcer import Enforcer
+from agents.kubelet.fence_folder import DEFAULT as FENCE_FOLDER
+from agents.kubelet.fence_folder import FenceFolder
 from agents.kubelet.nerdctl import NerdctlRuntime
 from agents.kubelet.nerdctl_cli import Settings
 from agents.kubelet.network import NetworkSettings, PodNetwork
 from agents.kubelet.process import LOG_DIR, Kubelet, World
 from agents.kubelet.server import Server
 from labctl.kube.client import Client
-from labctl.runtime.clock import Clock, SystemClock
+from labctl.kube.fencing import Bounds
+from labctl.runtime.clock import Clock, SystemClock, boottime_s
 from labctl.runtime.errors import UsageError
 from labctl.runtime.loop import Stop
 from labctl.runtime.shell import LocalShell
@@ -33,6 +38,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network: NetworkSettings = NetworkSettings()
     memory_dir: str = "/run/labctl/volumes"
     log_dir: str = LOG_DIR
+    fence_dir: str = FENCE_FOLDER
 
 
 def load_places(path: str) -> Places:
@@ -78,6 +84,8 @@ def assemble(config: Config, places: Places) -> Assembled:
         node_memory_bytes=room["memory"],
     )
     runtime = NerdctlRuntime(shell, network, clock, places.runtime)
+    parent = places.runtime.cgroup_parent
+    folder = FenceFolder(places.fence_dir)
     world = World(
         runtime=runtime,
         volumes=volumes.NodeVolumes(client, shell, clock, place),
@@ -86,6 +94,7 @@ def assemble(config: Config, places: Places) -> Assembled:
         use_pod_cidr=network.use,
         log_dir=places.log_dir,
         before_listing=partial(await_earlier_starts, places.runtime.binary, places.runtime.namespace, clock),
+        enforcer=Enforcer(folder, Cgroups(), Bounds.of(config.timing), boottime_s, parent),
     )
     kubelet = Kubelet(config, client, heartbeat, world)
     server = serving.server(config, runtime, kubelet.raw_pods, clock, settings=places.runtime)

@@ -1,14 +1,16 @@
-"""Control groups, v1 and v2, by path below the root (`/kubepods/pod<uid>/<id>`): usage, OOM kills, removal."""
+"""Control groups, v1 and v2, by path below the root (`/kubepods/pod<uid>/<id>`): usage, OOM kills, ends, removal."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+_KILL_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,37 @@ class Cgroups:
             return []
         return [int(word) for word in words]
 
+    def members(self, path: str) -> list[int]:
+        """The pids in a cgroup and in all below it."""
+        found: list[int] = []
+        for folder, _, _ in os.walk(self._dir("memory", path)):
+            with contextlib.suppress(OSError, ValueError):
+                found += map(int, Path(folder, "cgroup.procs").read_text(encoding="ascii").split())
+        return found
+
+    def terminate(self, path: str) -> None:
+        """SIGTERM to the first process of each container below: those that are number 1 of their pid namespace."""
+        for pid in self.members(path):
+            if _is_first(pid):
+                _send(pid, signal.SIGTERM)
+
+    def kill(self, path: str) -> int:
+        """SIGKILL to all below, those that are forked meanwhile included; how many there were to begin with."""
+        there = self.members(path)
+        if not there:
+            return 0
+        with contextlib.suppress(OSError):  # cgroup v2 from Linux 5.14 on: all at once
+            (self._dir("", path) / "cgroup.kill").write_text("1", encoding="ascii")
+            return len(there)
+        left = there
+        for _ in range(_KILL_ROUNDS):
+            for pid in left:
+                _send(pid, signal.SIGKILL)
+            left = [pid for pid in self.members(path) if pid not in left]
+            if not left:
+                break
+        return len(there)
+
     def remove(self, path: str) -> None:
         """Remove a cgroup and those below from every hierarchy; what has processes, or is gone, is left alone."""
         for folder in self._everywhere(path):
@@ -75,6 +108,20 @@ class Cgroups:
 
     def _dir(self, controller: str, path: str) -> Path:
         return (self._root if self.unified else self._root / controller) / path.lstrip("/")
+
+
+def _is_first(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            spaces = next(line for line in file if line.startswith("NSpid:")).split()[1:]
+    except (OSError, StopIteration):
+        return False
+    return len(spaces) > 1 and spaces[-1] == "1"
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
 
 
 def _number(path: Path) -> int:

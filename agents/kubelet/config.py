@@ -6,6 +6,7 @@ import msgspec
 
 from agents.kubelet.views import Taint
 from labctl.kube.component import ComponentConfig
+from labctl.kube.fencing import DEFAULT, Mode
 
 
 class Config(ComponentConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,3 +25,4 @@ class Config(ComponentConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     cpus: int = 0
     memory_bytes: int = 0
     disk_bytes: int = 0
+    fencing: Mode = DEFAULT  # of a StatefulSet's pods; their own annotation and the node's go before

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from labctl.kube.client import Client
 from labctl.kube.errors import AlreadyExists, ApiError, NotFound
+from labctl.kube.fencing import PROMISE
 from labctl.kube.resources import LEASES, NODES
 from labctl.kube.timing import Profile
 from labctl.runtime.clock import Clock, rfc3339_micro
@@ -22,6 +23,22 @@ NAMESPACE = "kube-node-lease"
 _log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+
+
+class Renewals(Protocol):
+    """Whoever counts on the renewals: see agents/kubelet/self_fencing.py."""
+
+    def now_s(self) -> float:
+        """Read before a renewal is sent."""
+        ...
+
+    def promise(self) -> str:
+        """What the renewal says of the pods that stop without it; may be empty."""
+        ...
+
+    def renewed(self, sent_s: float) -> None:
+        """The renewal that was sent then has succeeded."""
+        ...
 
 
 def deadline_s(timing: Profile) -> float:
@@ -41,8 +58,12 @@ def spec(node: str, timing: Profile, now: datetime) -> Document:
 class Heartbeat:
     """Renews one node's Lease. `client` should be its own, with `deadline_s` as its timeout."""
 
-    def __init__(self, client: Client, node: str, timing: Profile, clock: Clock) -> None:
+    def __init__(
+        self, client: Client, node: str, timing: Profile, clock: Clock, renewals: Renewals | None = None
+    ) -> None:
         self._client, self._node, self._timing, self._clock = client, node, timing, clock
+        self._renewals = renewals
+        self._promised: str | None = None  # as the Lease has it; None: we don't know
         self._retry = Backoff(timing.lease_renew_s / 10, timing.lease_renew_s / 2)
         self._deadline_s = deadline_s(timing)
 
@@ -75,11 +96,21 @@ class Heartbeat:
 
     def _renew(self) -> None:
         """Nobody but us writes this Lease: the renewal needs no condition."""
-        body = {"spec": spec(self._node, self._timing, self._clock.now())}
+        renewals = self._renewals
+        sent_s = renewals.now_s() if renewals else 0.0
+        promise = renewals.promise() if renewals else ""
+        body: Document = {"spec": spec(self._node, self._timing, self._clock.now())}
+        if renewals and promise != self._promised:
+            body["metadata"] = {"annotations": {PROMISE: promise or None}}
+            self._promised = None
         try:
             self._client.patch(LEASES, self._node, body, NAMESPACE, timeout_s=self._deadline_s)
+            self._promised = promise
         except NotFound:
             self._create()
+            self._promised = None  # the next renewal brings it
+        if renewals:
+            renewals.renewed(sent_s)
 
     def _create(self) -> None:
         """Owned by the Node, so that it goes when that goes."""

@@ -219,6 +219,8 @@ def _advance(pod: Pod, seen: Seen, container: Container, timing: Profile) -> tup
     """The next step for one container, or the seconds until there may be one."""
     if container.name in seen.starting:
         return None, FOREVER_S
+    if seen.held and not any(entry.phase == "running" for entry in look.of_name(seen, container.name)):
+        return None, FOREVER_S  # self-fencing rings when it may
     entry = look.latest(seen, container.name)
     if entry is not None and entry.phase == "running":
         return _condemn(pod, seen, container, entry), FOREVER_S

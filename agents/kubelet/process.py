@@ -14,9 +14,11 @@ from agents.kubelet import lease, node
 from agents.kubelet.apply import Hands, Machine, Tools, Volumes
 from agents.kubelet.checks import Checker
 from agents.kubelet.config import Config
+from agents.kubelet.enforcer import Enforcer
 from agents.kubelet.observer import Observer
 from agents.kubelet.reporter import Reporter
 from agents.kubelet.runtime import ContainerRuntime
+from agents.kubelet.self_fencing import Means, SelfFencing, Unfenced
 from agents.kubelet.stats import Machine as Measured
 from agents.kubelet.sync import Parts, Sync
 from labctl.kube.client import Client
@@ -61,6 +63,7 @@ class World:
     use_pod_cidr: Callable[[str], None] = lambda _: None
     log_dir: str = LOG_DIR
     before_listing: Callable[[], None] = lambda: None  # e.g. wait for what an earlier kubelet left running
+    enforcer: Enforcer | None = None  # None: no pod is fenced here
 
 
 class Kubelet:
@@ -73,7 +76,8 @@ class Kubelet:
         self._lanes = Lanes()
         self.reporter = Reporter(client, config, world.runtime, world.measure, world.clock)
         self.reporter.on_pod_cidr = world.use_pod_cidr
-        self._heartbeat = lease.Heartbeat(heartbeat_client, config.node_name, config.timing, world.clock)
+        self.fencing = self._self_fencing()
+        self._heartbeat = lease.Heartbeat(heartbeat_client, config.node_name, config.timing, world.clock, self.fencing)
         self._pods: Informer[msgspec.Raw] = Informer(
             client, PODS, msgspec.Raw, on_change=self._ring, field_selector=f"spec.nodeName={config.node_name}"
         )
@@ -95,6 +99,8 @@ class Kubelet:
         self._recorder.start(stop)
         self.reporter.register(stop)
         self._heartbeat.start(stop)
+        if self.fencing is not None:
+            self.fencing.start(stop)
         self.reporter.nodes = self._nodes.start(stop)
         self.reporter.on_change = self._ring
         self._pods.start(stop)
@@ -115,6 +121,12 @@ class Kubelet:
 
     def _ring(self) -> None:
         self.sync.wake.ring()
+
+    def _self_fencing(self) -> SelfFencing | None:
+        if self._world.enforcer is None:
+            return None
+        means = Means(self._world.enforcer, self._client, self._recorder, self.config.fencing, on_change=self._ring)
+        return SelfFencing(means)
 
     def _tools(self) -> Tools:
         world = self._world
@@ -144,4 +156,5 @@ class Kubelet:
             pods=self._pods,
             executor=self._lanes,
             facts=self.reporter.facts,
+            fencing=self.fencing or Unfenced(),
         )

@@ -77,6 +77,7 @@ class Reporter:
             labels={**node.labels(self._config, self._machine), **found.metadata.labels},
             allocatable=node.allocatable(self._config, self._machine),
             network_ready=bool(found.spec.pod_cidr),
+            annotations=found.metadata.annotations,
         )
 
     def register(self, stop: Stop) -> None:

@@ -49,6 +49,7 @@ class Facts:
     labels: Mapping[str, str] = field(default_factory=dict)
     allocatable: Mapping[str, int] = field(default_factory=dict)  # CPU in thousandths, the rest in units
     network_ready: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Headed(msgspec.Struct, frozen=True):

@@ -69,6 +69,7 @@ class Seen:
     reported: bool = False  # the API has the status that follows from this snapshot
     network_ready: bool = True  # the node has its pod CIDR
     removed: bool = False  # a synced list no longer has the pod
+    held: bool = False  # nothing of it may be started now: self-fencing
     active_s: float = 0.0  # since the pod's startTime
     rejection: Rejection | None = None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ from agents.kubelet.probes import Kind, Probes
 from agents.kubelet.roster import Facts, PodSource, Roster
 from agents.kubelet.runtime import RuntimeFailure, Sandbox
 from agents.kubelet.seen import Failure, Seen
+from agents.kubelet.self_fencing import Fencing, Unfenced
 from agents.kubelet.views import Container, Pod
 from labctl.kube.client import Client
 from labctl.kube.errors import ApiError, Conflict, NotFound
@@ -78,6 +79,7 @@ class Parts:
     pods: PodSource
     executor: Executor
     facts: Callable[[], Facts]
+    fencing: Fencing = field(default_factory=Unfenced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Sync:
             return _WAITS_FOR_LIST_S
         facts = self._parts.facts()
         self.roster.take(listing, facts, now_s)
+        fencing = self._parts.fencing
+        fencing.follow({uid: memory.pod for uid, memory in self.roster.memories.items()}, facts.annotations)
         self.probes.follow(self.roster.subjects(listing))
         verdicts = self.probes.verdicts()
         refresh = now_s - self._refreshed_s >= VOLUME_REFRESH_S
@@ -138,6 +142,7 @@ class Sync:
             containers = listing.containers.get(uid, ())
             self.roster.read_messages(memory, containers)
             seen = memory.see(now_s, containers, listing.sandboxes.get(uid), verdicts, facts.network_ready)
+            seen = replace(seen, held=fencing.held(uid))
             if refresh:
                 self._refresh_volumes(memory, seen)
             wait_s = min(wait_s, resting_s, self._decide(memory, seen, facts))
@@ -181,7 +186,7 @@ class Sync:
         hands = self._parts.hands
         if isinstance(step, Start):
             assert sandbox is not None
-            return partial(hands.start, pod, step, sandbox)
+            return partial(self._start, pod, step, sandbox)
         if isinstance(step, Stop):
             return partial(hands.stop, pod, step, sandbox)
         if isinstance(step, Remove):
@@ -194,6 +199,12 @@ class Sync:
             DeletePod: hands.delete_pod,
         }
         return partial(simple[type(step)], pod)
+
+    def _start(self, pod: Pod, step: Start, sandbox: Sandbox) -> None:
+        """In the lane's thread, which may have waited: what is fenced by now does not start."""
+        if self._parts.fencing.held(pod.metadata.uid):
+            raise RuntimeFailure("the node's Lease is not renewed: the pod may not run here now", reason="SelfFenced")
+        self._parts.hands.start(pod, step, sandbox)
 
     def _refresh_volumes(self, memory: Memory, seen: Seen) -> None:
         """Config maps and secrets follow their objects, about every minute as upstream."""

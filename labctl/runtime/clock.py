@@ -40,6 +40,11 @@ class SystemClock:
         time.sleep(seconds)
 
 
+def boottime_s() -> float:
+    """Seconds since this machine started, those it slept included; the same for all its processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class FakeClock:
     """A clock that moves only when told to, or when somebody sleeps on it. For tests and the simulation."""
 

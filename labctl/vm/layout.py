@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network
+from typing import Any
 
-from labctl.config import DEFAULT_NAME, LabConfig, NodeConfig, Nodes, size_mib
+from labctl.config import DEFAULT_NAME, FencingConfig, LabConfig, NodeConfig, Nodes, size_mib
 from labctl.runtime.errors import UsageError
 from labctl.vm.topology import Machine, Role, Taint, Topology, address_of, bridge_of, mac_of
 
@@ -45,7 +46,16 @@ def lay_out(config: LabConfig, existing: Topology | None, taken: Iterable[str]) 
         cluster_cidr=config.cluster_cidr or (existing.cluster_cidr if existing else CLUSTER_CIDR),
         service_cidr=config.service_cidr or (existing.service_cidr if existing else SERVICE_CIDR),
         machines=(*masters, *workers),
+        **_fencing(config.fencing, existing),
     )
+
+
+def _fencing(wanted: str | FencingConfig | None, existing: Topology | None) -> dict[str, Any]:
+    """A bare mode keeps the command that is there."""
+    found = {"fencing": existing.fencing, "fencing_command": existing.fencing_command} if existing else {}
+    if isinstance(wanted, FencingConfig):
+        return {"fencing": wanted.mode, "fencing_command": wanted.command or ""}
+    return found | ({"fencing": wanted} if wanted else {})
 
 
 def _machines(

@@ -43,6 +43,8 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "virtual_address": topology.virtual_address,
         "cluster_cidr": topology.cluster_cidr,
         "service_cidr": topology.service_cidr,
+        "fencing": topology.fencing,
+        "watchdog_module": "softdog" if topology.provider == "vagrant" else "",  # others share or bring their own
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
         # One: threads that look for work cost an emulated processor a third more. 0: as many as there are processors.

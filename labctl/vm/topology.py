@@ -9,6 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from labctl.kube.fencing import DEFAULT as DEFAULT_FENCING
+from labctl.kube.fencing import Mode
+
 Role = Literal["master", "worker"]
 
 _FIRST_MASTER = 10  # .10 to .19: masters; .1 is this host, .2 to .9 are kept for virtual addresses
@@ -51,6 +54,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     cluster_cidr: str  # pods
     service_cidr: str  # ClusterIPs
     machines: tuple[Machine, ...]
+    fencing: Mode = DEFAULT_FENCING  # of StatefulSets' pods on a silent node
+    fencing_command: str = ""  # run on this host instead of the provider's power-off
 
     def machine(self, name: str) -> Machine | None:
         """The machine called `name`."""

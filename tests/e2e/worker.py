@@ -48,6 +48,7 @@ class Worker:
             "network": self.node.network,
             "memory_dir": str(self.folder / "memory"),
             "log_dir": str(self.folder / "logs"),
+            "fence_dir": str(self.folder / "fencing"),
         })  # fmt: skip
         self.start()
 

@@ -5,6 +5,7 @@ import pytest
 from labctl import config
 from labctl.config import LabConfig, NodeConfig, TaintConfig
 from labctl.runtime.errors import UsageError
+from labctl.vm.layout import lay_out
 
 FULL = """\
 name: edge
@@ -92,3 +93,25 @@ def test_the_environment_names_state_and_cache(tmp_path: Path) -> None:
         {"LABCTL_STATE_DIR": str(tmp_path / "s"), "LABCTL_CACHE_DIR": str(tmp_path / "c")}, tmp_path
     )
     assert (found.state_root, found.cache_dir) == (tmp_path / "s", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "fencing", "command"),
+    [
+        ("", "power", ""),
+        ("fencing: self", "self", ""),
+        ("fencing: {command: poweroff $LABCTL_NODE}", "power", "poweroff $LABCTL_NODE"),
+        ("fencing: {mode: none}", "none", ""),
+    ],
+)
+def test_fencing_is_a_mode_or_a_mode_and_a_command(text: str, fencing: str, command: str) -> None:
+    topology = lay_out(config.parse(text, "lab.yaml"), None, [])
+    assert (topology.fencing, topology.fencing_command) == (fencing, command)
+    again = lay_out(config.LabConfig(), topology, [])
+    assert (again.fencing, again.fencing_command) == (fencing, command)
+
+
+@pytest.mark.parametrize(("text", "said"), [("fencing: gently", "fencing"), ("fencing: {how: off}", "mode, command")])
+def test_a_wrong_fencing_is_named(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        config.parse(text, "lab.yaml")

@@ -14,6 +14,7 @@ from agents.kubelet.checks import Checker
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.observer import Observer
 from agents.kubelet.roster import Facts
+from agents.kubelet.self_fencing import Unfenced
 from agents.kubelet.sync import Parts, Sync
 from agents.kubelet.views import Pod
 from labctl.kube.client import Client, ListMeta, RawList
@@ -207,8 +208,9 @@ class Crash(BaseException):
 class World:
     """See the module."""
 
-    def __init__(self, root: Path, *pods: Document, timing: Profile = FAST) -> None:
+    def __init__(self, root: Path, *pods: Document, timing: Profile = FAST, fencing: Any = None) -> None:
         self.clock = FakeClock()
+        self.fencing = fencing or Unfenced()
         self.root, self.timing = root, timing
         self.api = FakeApi()
         self.runtime = FakeRuntime(self.clock, images=["web:1"], registry=["remote:1"])
@@ -238,6 +240,7 @@ class World:
             pods=self.api,
             executor=self.executor,
             facts=lambda: self.facts,
+            fencing=self.fencing,
         )
         self.sync = Sync(parts)
 

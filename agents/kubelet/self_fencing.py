@@ -1,0 +1,207 @@
+"""The kubelet's part in self-fencing: it names the fenced pods, confirms renewals, and holds starts back.
+
+Rules that keep an identity single, whatever freezes, crashes or is cut off:
+
+1. A fenced pod is registered before its first container starts, and stays so until nothing of it is left.
+2. Its containers start only while the Lease is confirmed, and after a silence that was long enough to be stopped for,
+   only once the API server itself was asked after the silence whether the pod is still ours. The control plane marks a
+   pod for deletion before it releases it, and reads the Lease before it does; so either we see the mark, or it sees
+   our renewal.
+3. Whoever finds the silence too long seals the pods and kills them: this process, or its guard.
+4. A renewal promises the pods that are registered when it is sent, as long as a guard stands by.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from agents.kubelet.enforcer import Enforcer
+from agents.kubelet.fencing import silence_s
+from agents.kubelet.views import Pod
+from labctl.kube.client import Client
+from labctl.kube.errors import ApiError, NotFound
+from labctl.kube.events import Recorder
+from labctl.kube.fencing import Mode, mode_of
+from labctl.kube.meta import Reference
+from labctl.kube.resources import PODS
+from labctl.runtime.loop import Backoff, Stop, Wake
+
+_log = logging.getLogger(__name__)
+
+
+class Fencing(Protocol):
+    """What the pod loop asks."""
+
+    def follow(self, pods: Mapping[str, Pod], annotations: Mapping[str, str]) -> None:
+        """These pods (by uid) are here, on a node with these annotations; all others are gone without a trace."""
+        ...
+
+    def held(self, uid: str) -> bool:
+        """Whether no container of the pod may be started now."""
+        ...
+
+
+class Unfenced:
+    """No fencing: for tests of everything else."""
+
+    def follow(self, pods: Mapping[str, Pod], annotations: Mapping[str, str]) -> None:
+        """See `Fencing`."""
+
+    def held(self, uid: str) -> bool:  # noqa: ARG002
+        """See `Fencing`."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What it works with. `client` reads pods; `default` is the lab's setting."""
+
+    enforcer: Enforcer
+    client: Client
+    recorder: Recorder
+    default: Mode
+    on_change: Callable[[], None] = lambda: None
+
+
+class SelfFencing:
+    """See the module. Safe to share between threads: heartbeat, pod loop and its own."""
+
+    def __init__(self, means: Means) -> None:
+        self._means, self._enforcer = means, means.enforcer
+        self._folder, self._bounds = means.enforcer.folder, means.enforcer.bounds
+        self._lock = threading.Lock()
+        self._pods: dict[str, Pod] = {}  # the fenced ones
+        self._cleared: set[str] = set()  # that the API called ours since the last silence
+        self._wake = Wake()
+
+    # -- the heartbeat's thread
+
+    def now_s(self) -> float:
+        """CLOCK_BOOTTIME; read it before a renewal is sent."""
+        return self._enforcer.now_s()
+
+    def promise(self) -> str:
+        """What the next renewal promises: uids, comma-separated; none where nobody guards us."""
+        watched_s, now_s = self._folder.watched_s(), self.now_s()
+        if watched_s is None or not 0 <= now_s - watched_s <= self._bounds.term_after_s:
+            return ""
+        return ",".join(sorted(self._folder.pods()))
+
+    def renewed(self, sent_s: float) -> None:
+        """A renewal that was sent at `sent_s` has succeeded. After a silence nothing that is fenced may be left."""
+        seen = self._enforcer.look()
+        silent_s = silence_s(seen)
+        if silent_s >= self._bounds.kill_after_s:
+            with self._lock:
+                self._cleared.clear()
+                stopped = [pod for uid, pod in self._pods.items() if uid in seen.pods]
+            self._enforcer.end(seen.pods)
+            if seen.confirmed_s is not None:
+                self._tell(stopped, silent_s)
+        self._folder.confirm(sent_s)
+        self._wake.ring()
+
+    # -- the pod loop's thread
+
+    def follow(self, pods: Mapping[str, Pod], annotations: Mapping[str, str]) -> None:
+        """See `Fencing`. A pod that was fenced once stays it: others may rely on the promise."""
+        registered = self._folder.pods()
+        wanted = {
+            uid: pod
+            for uid, pod in pods.items()
+            if uid in registered or mode_of(pod.metadata, annotations, self._means.default) in ("power", "self")
+        }
+        for uid in wanted.keys() - registered:
+            self._folder.register(uid)
+        for uid in registered - wanted.keys():
+            self._folder.forget(uid)
+        with self._lock:
+            news = wanted.keys() != self._pods.keys()
+            self._pods = wanted
+            self._cleared &= wanted.keys()
+        if news:
+            self._wake.ring()
+
+    def held(self, uid: str) -> bool:
+        """See `Fencing`."""
+        with self._lock:
+            if uid not in self._pods:
+                return False
+            cleared = uid in self._cleared
+        return not cleared or silence_s(self._enforcer.look()) >= self._bounds.term_after_s
+
+    # -- its own thread
+
+    def start(self, stop: Stop) -> None:
+        """Watch over the silence, and ask about pods, until `stop`."""
+        threading.Thread(target=self._watch, args=(stop,), name="self-fencing", daemon=True).start()
+        threading.Thread(target=self._ask, args=(stop,), name="fencing-questions", daemon=True).start()
+
+    def clear(self) -> bool:
+        """Ask the API about the pods that may not start yet; whether any answer is still wanted."""
+        if silence_s(self._enforcer.look()) >= self._bounds.term_after_s:
+            return False  # the next renewal rings
+        with self._lock:
+            asked = [pod for uid, pod in self._pods.items() if uid not in self._cleared]
+        left = False
+        for pod in asked:
+            if pod.terminating:
+                continue
+            meta = pod.metadata
+            since_s = self._folder.confirmed_s()
+            try:
+                found = self._means.client.get(PODS, meta.name, meta.namespace)["metadata"]
+            except NotFound:
+                continue  # the informer will tell
+            except ApiError as error:
+                _log.info("pod %s may not start yet: %s", pod.key, error)
+                left = True
+                continue
+            if found["uid"] == meta.uid and not found.get("deletionTimestamp"):
+                left |= not self._pass(meta.uid, since_s)
+        return left
+
+    def _pass(self, uid: str, since_s: float | None) -> bool:
+        """It may start, unless a silence came between the question and the answer."""
+        seen = self._enforcer.look()
+        with self._lock:
+            if since_s is None or seen.now_s - since_s >= self._bounds.kill_after_s or uid not in self._pods:
+                return False
+            self._folder.unseal(uid)
+            self._cleared.add(uid)
+        self._means.on_change()
+        return True
+
+    def _watch(self, stop: Stop) -> None:
+        while not stop.is_set():
+            wait_s = 0.1
+            try:
+                wait_s = self._enforcer.step().wake_after_s
+            except Exception:
+                _log.exception("self-fencing stumbled")
+            stop.wait_s(wait_s)
+
+    def _ask(self, stop: Stop) -> None:
+        backoff = Backoff(0.1, 1.0)
+        while not stop.is_set():
+            left = True
+            try:
+                left = self.clear()
+            except Exception:
+                _log.exception("asking about fenced pods failed")
+            if not left:
+                backoff.reset()
+            self._wake.wait_s(backoff.next_s() if left else 3600.0)
+
+    def _tell(self, stopped: Iterable[Pod], silent_s: float) -> None:
+        for pod in stopped:
+            meta = pod.metadata
+            about = Reference(api_version="v1", kind="Pod", name=meta.name, namespace=meta.namespace, uid=meta.uid)
+            words = (
+                f"The node's Lease was not renewed for {silent_s:.1f} s: the pod was stopped before it could be moved"
+            )
+            self._means.recorder.warning(about, "SelfFenced", words)
