@@ -22,6 +22,7 @@ from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
 from labctl.vm import health, members, pki, providers, provision, ssh, tools
 from labctl.vm.etcd import Etcd
+from labctl.vm.fence import service
 from labctl.vm.layout import lay_out
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
@@ -137,6 +138,7 @@ class Lab:
             before = self.provider.power(self.site)
             with reporter.phase("machines"):
                 self.provider.up(self.site, (), reporter.event)
+            service.start(self.state.dir, self.settings.cache_dir)
             names = [machine.name for machine in self.topology.machines]
             made = [name for name in names if before.get(name, Power.ABSENT) is Power.ABSENT]
             fingerprint = self._fingerprint()
@@ -169,12 +171,14 @@ class Lab:
     def halt(self, reporter: Reporter) -> None:
         """Shut every machine down in order; disks and addresses stay."""
         with self.state.locked("halt"), reporter.phase("halt"):
+            service.stop(self.state.dir)
             self.provider.halt(self.site, (), reporter.event)
 
     def destroy(self, reporter: Reporter) -> None:
         """Leave nothing of the lab."""
         with self.state.locked("destroy"):
             with reporter.phase("destroy"):
+                service.stop(self.state.dir)
                 self.provider.destroy(self.site, reporter.event)
             self.state.forget()
 

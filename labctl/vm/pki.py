@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import LabError
+from labctl.vm import fence
 from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine, Topology
 
@@ -80,6 +81,8 @@ def leaves(topology: Topology) -> tuple[Leaf, ...]:
         Leaf("scheduler", "system:kube-scheduler"),
         Leaf("controllers", "system:kube-controller-manager"),
         Leaf("proxy", "system:kube-proxy"),
+        Leaf("fence-agent", "labctl:fence-agent", names=(topology.host_address,), server=True, client=False),
+        Leaf("fence-client", fence.CLIENT),
         Leaf("etcd/client", "kube-apiserver-etcd-client"),
         *(leaf for machine in topology.machines for leaf in _node_leaves(machine)),
     )

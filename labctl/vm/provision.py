@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from labctl.runtime.shell import LocalShell, Shell
-from labctl.vm import pki, playbook, wheel
+from labctl.vm import fence, pki, playbook, wheel
 from labctl.vm.provider import Progress, Site
 from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine, Topology
@@ -44,6 +44,7 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "cluster_cidr": topology.cluster_cidr,
         "service_cidr": topology.service_cidr,
         "fencing": topology.fencing,
+        "fence_url": f"https://{topology.host_address}:{fence.PORT}",
         "watchdog_module": "softdog" if topology.provider == "vagrant" else "",  # others share or bring their own
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,

@@ -19,6 +19,12 @@ from labctl.vm.topology import Topology
 T = TypeVar("T")
 
 
+class LabBusy(LabError):
+    """Somebody else works on the lab as a whole."""
+
+    retryable = True
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `data` in one step: a reader, or a crash, sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,7 +89,7 @@ class LabState:
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "another labctl"
-                raise LabError(
+                raise LabBusy(
                     f"lab {self.lab!r} is busy: {holder} is at work on it", hint="wait for it, or stop that process"
                 ) from error
             file.seek(0)
