@@ -34,6 +34,7 @@ DEFAULT: Mode = "power"
 
 ANNOTATION = "labctl.dev/fencing"  # of a pod or a node: one of MODES
 PROMISE = "labctl.dev/self-fenced-pods"  # of a node's Lease: uids of the pods that it stops by itself, comma-separated
+CONDITION = "labctl.dev/Fenced"  # of a Node: what is waited for, or done
 
 DRIFT = 0.01  # by how much the rates of two machines' clocks may differ; quartz and a slewing NTP stay below 0.001
 _KILL, _KILL_LEAST_S = 0.05, 0.4  # of the grace: for SIGKILL to be sent and to take effect

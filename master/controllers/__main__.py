@@ -11,6 +11,7 @@ from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import Stop
 from master.controllers import process
 from master.controllers.config import Config
+from master.controllers.fence_client import FenceClient, nobody
 from master.controllers.loop import Informers, Surroundings
 from master.controllers.protocol import Settings
 
@@ -31,11 +32,14 @@ def _run(options: argparse.Namespace) -> int:
         node_cidr_mask=config.node_cidr_mask,
         root_ca=kubeconfig.load(config.kubeconfig).ca_pem,
         kinds=process.collectable(),
+        fencing=config.fencing,
     )
+
+    power_off = FenceClient(config.fence_agent).power_off if config.fence_agent else nobody
 
     def work(leading: Lead, stop: Stop) -> None:
         informers = Informers(leading.client, clock)
-        around = Surroundings(clock, informers, leading.recorder, settings, leading.election.steady_since_s)
+        around = Surroundings(clock, informers, leading.recorder, settings, leading.election.steady_since_s, power_off)
         process.start(leading.client, around, stop)
 
     return lead(_COMPONENT, config.kubeconfig, config.timing, clock, work)

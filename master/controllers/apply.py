@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from labctl.kube.client import Client
@@ -10,14 +10,17 @@ from labctl.kube.errors import Conflict, Document, NotFound
 from labctl.kube.events import Recorder
 from labctl.kube.informer import Informer
 from labctl.kube.resources import NAMESPACES, Resource
+from master.controllers.fence_client import nobody
 from master.controllers.protocol import (
     Action,
     ConfirmAbsent,
     ConfirmEmpty,
+    ConfirmUnmoved,
     Create,
     Delete,
     Finalize,
     Patch,
+    PowerOff,
     Step,
     Tell,
 )
@@ -26,8 +29,14 @@ from master.controllers.protocol import (
 class Applier:
     """Performs actions with `client`, tells Events through `recorder`."""
 
-    def __init__(self, client: Client, recorder: Recorder, informers: Mapping[Resource, Informer[Any]]) -> None:
-        self._client, self._recorder, self._informers = client, recorder, informers
+    def __init__(
+        self,
+        client: Client,
+        recorder: Recorder,
+        informers: Mapping[Resource, Informer[Any]],
+        power_off: Callable[[str], str] = nobody,
+    ) -> None:
+        self._client, self._recorder, self._informers, self._power_off = client, recorder, informers, power_off
 
     def perform(self, step: Step, action: Action) -> None:
         """Do one action of `step`; raises ApiError where it cannot be done, LeadershipLost where it must not."""
@@ -42,6 +51,11 @@ class Applier:
                 self._delete(action)
             case ConfirmAbsent():
                 self._confirm_absent(action)
+            case ConfirmUnmoved():
+                self._confirm_unmoved(action)
+            case PowerOff():
+                evidence = self._power_off(action.node)
+                self._recorder.event(step.about, "Normal", "Fenced", f"Machine {action.node} is off: {evidence}")
             case ConfirmEmpty():
                 self._confirm_empty(action)
             case Finalize():
@@ -51,7 +65,8 @@ class Applier:
         """Tell that `step` failed, where it wants that told."""
         if step.failure_reason:
             message = f"{step.failure_prefix}{error}"
-            self._recorder.event(step.about, "Warning", step.failure_reason, message)
+            for about in (step.about, *step.failure_also):
+                self._recorder.event(about, "Warning", step.failure_reason, message)
 
     def _absorb(self, resource: Resource, document: Document) -> None:
         informer = self._informers.get(resource)
@@ -98,6 +113,14 @@ class Applier:
             return
         if not action.uid or found["metadata"]["uid"] == action.uid:
             raise Conflict(f"{action.resource.qualified} {action.name!r} is there after all")
+
+    def _confirm_unmoved(self, action: ConfirmUnmoved) -> None:
+        try:
+            found = self._client.get(action.resource, action.name, action.namespace)["metadata"]["resourceVersion"]
+        except NotFound:
+            found = ""
+        if found != action.resource_version:
+            raise Conflict(f"{action.resource.qualified} {action.name!r} has moved after all")
 
     def _confirm_empty(self, action: ConfirmEmpty) -> None:
         for resource in action.kinds:

@@ -22,6 +22,7 @@ from labctl.kube.resources import Resource
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff, Stop, Wake
 from master.controllers.apply import Applier
+from master.controllers.fence_client import nobody
 from master.controllers.protocol import Controller, Failure, Kind, Settings, Step, World
 
 _log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Surroundings:
     recorder: Recorder
     settings: Settings
     steady_since_s: Callable[[], float] = lambda: 0.0
+    power_off: Callable[[str], str] = nobody
 
 
 class Runner:
@@ -119,7 +121,7 @@ class Runner:
     def __init__(self, controller: Controller, client: Client, around: Surroundings) -> None:
         self.controller, self._around, self._clock = controller, around, around.clock
         self.wake = Wake()
-        self._applier = Applier(client, around.recorder, around.informers.by_resource)
+        self._applier = Applier(client, around.recorder, around.informers.by_resource, around.power_off)
         self._memory = controller.memory
         self._held: dict[str, _Held] = {}
         self._failures: dict[str, Failure] = {}

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from labctl.kube.client import MERGE_PATCH
 from labctl.kube.errors import Document
 from labctl.kube.events import EventType
+from labctl.kube.fencing import DEFAULT, Mode
 from labctl.kube.meta import ObjectMeta, Reference
 from labctl.kube.resources import Resource
 from labctl.kube.timing import FAST, Profile
@@ -52,6 +53,7 @@ class Settings:
     node_cidr_mask: int = 24
     root_ca: str = ""  # PEM, published to every namespace
     kinds: tuple[Resource, ...] = ()  # everything that can be listed and deleted
+    fencing: Mode = DEFAULT  # of StatefulSets' pods
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,23 @@ class ConfirmAbsent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmUnmoved:
+    """Go on only if the API server itself has this very version of the object ("": none); the informer may lag."""
+
+    resource: Resource
+    name: str
+    resource_version: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerOff:
+    """Go on only once the fence agent has powered the node's machine off and seen it off; an Event says how."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmEmpty:
     """Go on only if the namespace holds no object of any of `kinds`."""
 
@@ -152,7 +171,7 @@ class Tell:
     about: Reference | None = None
 
 
-Action = Create | Patch | Delete | ConfirmAbsent | ConfirmEmpty | Finalize | Tell
+Action = Create | Patch | Delete | ConfirmAbsent | ConfirmUnmoved | ConfirmEmpty | PowerOff | Finalize | Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +182,7 @@ class Step:
     actions: tuple[Action, ...]
     failure_reason: str = ""  # of the Event if one fails, e.g. FailedCreate
     failure_prefix: str = ""  # of its message
+    failure_also: tuple[Reference, ...] = ()  # what else the Event is told about
 
 
 @dataclass(frozen=True, slots=True)
