@@ -77,6 +77,10 @@ class Agent:
         _log.warning("%s was powered off: %s (%.2f s)", name, evidence, took_s)
         return {"node": name, "evidence": evidence}
 
+    def warm_up(self) -> None:
+        """Load what fencing needs, so that the first machine does not wait for it."""
+        self._power(self._state.topology())
+
     def _power(self, topology: Topology) -> Backend:
         if self._backend is not None:
             return self._backend
@@ -174,6 +178,7 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=server.serve_forever, name="fence", daemon=True).start()
     os.write(sys.stdout.fileno(), fence.READY)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    agent.warm_up()
     while state.exists and not stop.wait_s(_LOOK_S):
         pass
     return 0
