@@ -81,6 +81,8 @@ def status(name: str | None, output: str) -> None:
     OUT.print(f"lab {found.name}: {found.provider}, timers `{found.profile}`, network {found.network}, API {found.api}")
     rows = [(node.name, node.role, node.address, node.power, node.ready or "-") for node in found.nodes]
     print_table(("name", "role", "address", "power", "ready"), rows)
+    for sentence in found.waits:
+        OUT.print(f"waits for {sentence}", highlight=False)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

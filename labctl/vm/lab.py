@@ -20,7 +20,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import health, members, pki, providers, provision, ssh, tools
+from labctl.vm import health, members, pki, providers, provision, ssh, tools, waiting
 from labctl.vm.etcd import Etcd
 from labctl.vm.fence import service
 from labctl.vm.layout import lay_out
@@ -60,6 +60,7 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     api: str  # "ok", or why it does not answer
     nodes: tuple[NodeStatus, ...]
+    waits: tuple[str, ...] = ()  # for what the cluster waits
 
 
 class Lab:
@@ -270,9 +271,11 @@ class Lab:
         """What runs and what the API thinks of it; never fails for a lab that is down."""
         power = self.provider.power(self.site)
         conditions: Mapping[str, str] = {}
+        waits: tuple[str, ...] = ()
         api = "ok"
         try:
             conditions = health.ready_conditions(self.client)
+            waits = waiting.look(self.client)
         except LabError as error:
             api = str(error)
         return LabStatus(
@@ -291,6 +294,7 @@ class Lab:
                 )
                 for machine in self.topology.machines
             ),
+            waits=waits,
         )
 
     def running(self, role: str = "") -> Sequence[Machine]:
