@@ -42,7 +42,7 @@ class Guard:
         elif self._watchdog.arm():
             if may_pet(seen, bounds, alive=self._enforcer.alive(seen.pods)):
                 self._watchdog.pet()
-            wait_s = min(wait_s, bounds.watchdog_s / 4)
+            wait_s = min(wait_s, (bounds.dead_by_s - bounds.kill_after_s) / 2)  # it must not fire before our own kill
         return wait_s
 
     def run(self, stop: Stop) -> None:

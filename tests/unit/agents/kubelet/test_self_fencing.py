@@ -383,3 +383,66 @@ def test_a_start_that_waited_in_its_lane_is_not_made_once_the_pod_is_held(tmp_pa
             world.executor.held.remove(work)
             work()
     assert world.running() == []
+
+
+# -- the watchdog
+
+
+class Dog(Watchdog):
+    """A watchdog that notes when it was put off."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__("", BOUNDS.watchdog_s)
+        self.node, self.petted_s, self.is_armed = node, -1.0, False
+
+    def arm(self) -> bool:
+        if not self.is_armed:
+            self.petted_s = self.node.now_s
+        self.is_armed = True
+        return True
+
+    def pet(self) -> None:
+        self.petted_s = self.node.now_s
+
+    def disarm(self) -> None:
+        self.is_armed = False
+
+
+def patrol(node: Node, dog: Dog, until_s: float) -> float:
+    """Let the guard look until then; when the watchdog would have reset the machine by itself, if it would."""
+    guard = Guard(node.enforcer, dog)
+    while node.now_s < until_s:
+        node.now_s += guard.step()
+        if dog.is_armed and node.now_s - dog.petted_s > BOUNDS.watchdog_s:
+            return dog.petted_s + BOUNDS.watchdog_s
+    return float("inf")
+
+
+def test_pods_that_cannot_be_killed_end_with_a_reset_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path, "a")
+    monkeypatch.setattr(node.cgroups, "kill", lambda path: 0)
+    assert patrol(node, Dog(node), 1_010.0) <= 1_000.0 + BOUNDS.dead_by_s + PATROL_S
+
+
+def test_a_silence_that_the_pods_did_not_survive_resets_nothing(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a")
+    assert patrol(node, Dog(node), 1_060.0) == float("inf")
+    assert not node.cgroups.running
+
+
+def test_the_watchdog_is_armed_only_while_there_is_a_fenced_pod(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a")
+    dog = Dog(node)
+    Guard(node.enforcer, dog).step()
+    assert dog.is_armed
+    node.kubelet.follow({}, {})
+    Guard(node.enforcer, dog).step()
+    assert not dog.is_armed
+
+
+def test_a_machine_without_a_watchdog_is_guarded_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in ("nothing", "file"):
+        dog = Watchdog(str(tmp_path / path), 2)
+        assert not dog.arm()
+        assert not dog.armed
