@@ -5,17 +5,16 @@ Pure but for `look`. Seconds are by the cluster's own clock, that of the machine
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError
 from labctl.kube.fencing import CONDITION
 from labctl.kube.meta import ObjectMeta
-from labctl.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
+from labctl.kube.resources import LEASES, NODES, PODS, Resource
 from labctl.runtime.clock import parse_time
 
 T = TypeVar("T")
@@ -94,31 +93,19 @@ class _Lease(_View, frozen=True):
     spec: _LeaseSpec = _LeaseSpec()
 
 
-class Event(_View, frozen=True):
-    """An event about a node."""
-
-    reason: str = ""
-    message: str = ""
-    last_timestamp: str | None = None
-
-
 def look(client: Client) -> tuple[str, ...]:
     """Ask the API; nothing is awaited where all nodes speak. Raises ApiError where it does not answer."""
     nodes = _all(client, NODES, Node)
     silent = [node for node in nodes if node.condition("Ready").status == "Unknown"]
-    fenced = [node for node in nodes if node.condition(CONDITION).reason == "FencingPending"]
     if not silent:
         return ()
     leases = _all(client, LEASES, _Lease, "kube-system")
     stamp = next((lease.spec.renew_time for lease in leases if lease.metadata.name == _LEADER), None)
-    failures = {node.metadata.name: _last_failure(client, node.metadata.name) for node in fenced}
-    return sentences(nodes, _all(client, PODS, Pod), parse_time(stamp) if stamp else None, failures)
+    return sentences(nodes, _all(client, PODS, Pod), parse_time(stamp) if stamp else None)
 
 
-def sentences(
-    nodes: Iterable[Node], pods: Iterable[Pod], now: datetime | None, failures: Mapping[str, str]
-) -> tuple[str, ...]:
-    """One sentence for each thing awaited; `failures` holds why fencing a node failed last, by its name."""
+def sentences(nodes: Iterable[Node], pods: Iterable[Pod], now: datetime | None) -> tuple[str, ...]:
+    """One sentence for each thing awaited."""
     silent = sorted(
         (node for node in nodes if node.condition("Ready").status == "Unknown"), key=lambda node: node.metadata.name
     )
@@ -126,11 +113,11 @@ def sentences(
     found: list[str] = []
     for node in silent:
         mine = [pod for pod in there if pod.spec.node_name == node.metadata.name]
-        found += _about(node, mine, now, failures.get(node.metadata.name, ""))
+        found += _about(node, mine, now)
     return tuple(found)
 
 
-def _about(node: Node, pods: list[Pod], now: datetime | None, failure: str) -> Iterator[str]:
+def _about(node: Node, pods: list[Pod], now: datetime | None) -> Iterator[str]:
     name = node.metadata.name
     since = node.condition("Ready").last_transition_time
     ago = f", {_seconds(now, since):.0f} s" if now and since else ""
@@ -144,7 +131,7 @@ def _about(node: Node, pods: list[Pod], now: datetime | None, failure: str) -> I
     condemned = [pod for pod in pods if pod.metadata.deleting]
     fenced = node.condition(CONDITION)
     if fenced.reason == "FencingPending":
-        yield f"fencing of {name}: {fenced.message}" + (f" (last try: {failure})" if failure else "")
+        yield f"fencing of {name}: {fenced.message}"
     elif condemned:
         yield f"{name} or a person to confirm the end of {_names(condemned)}"
     if fenced.reason == "PoweredOff":
@@ -187,13 +174,3 @@ def _names(pods: list[Pod]) -> str:
 
 def _all(client: Client, resource: Resource, view: type[T], namespace: str = "") -> list[T]:
     return [msgspec.json.decode(raw, type=view) for raw in client.list(resource, namespace).items]
-
-
-def _last_failure(client: Client, node: str) -> str:
-    selector = f"involvedObject.kind=Node,involvedObject.name={node},reason=FencingFailed"
-    try:
-        raws = client.list(EVENTS, "default", field_selector=selector).items
-    except ApiError:
-        return ""
-    events = [msgspec.json.decode(raw, type=Event) for raw in raws]
-    return max(events, key=lambda event: event.last_timestamp or "").message if events else ""

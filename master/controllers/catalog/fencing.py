@@ -135,7 +135,9 @@ class _Turn:
         pods = self._fenced["power"]
         names = _names(pods)
         why = f"machine {self._name} has to be powered off, and be seen off, before {names} may run elsewhere"
-        yield from self._condition("False", "FencingPending", f"Waiting: {why}")
+        failure = self._world.failures.get(self._node.metadata.uid)
+        tried = f" (last try: {failure.message})" if failure else ""
+        yield from self._condition("False", "FencingPending", f"Waiting: {why}{tried}")
         yield from self._wait(pods, "FencingPending", why)
         about = ref(NODES, self._node.metadata)
         dead = [*pods, *self._fenced["self"], *self._others]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from labctl.kube.timing import FAST
 from master.controllers.apply import Applier
 from master.controllers.catalog.fencing import Memory, plan
 from master.controllers.fence_client import FencingFailed
-from master.controllers.protocol import NEVER_S, ConfirmUnmoved, Delete, Patch, Plan, PowerOff, Settings, Tell
+from master.controllers.protocol import NEVER_S, ConfirmUnmoved, Delete, Failure, Patch, Plan, PowerOff, Settings, Tell
 from tests.unit.master.controllers import world as build
 from tests.unit.master.controllers.world import actions, lease, node, owned_by, pod, statuses
 
@@ -41,6 +42,7 @@ class Scene:
         self.pods = list(pods)
         self.memory = Memory()
         self.default: Mode = "power"
+        self.failures: dict[str, Failure] = {}
 
     def promise(self, *uids: str) -> Scene:
         self.lease["metadata"]["annotations"] = {PROMISE: ",".join(uids)}
@@ -48,7 +50,8 @@ class Scene:
 
     def look(self, now_s: float = 1000.0) -> Plan:
         objects = {NODES: [self.node], LEASES: [self.lease], PODS: self.pods}
-        found = plan(build.world(objects, now_s=now_s, settings=Settings(fencing=self.default)), self.memory)
+        seen = build.world(objects, now_s=now_s, settings=Settings(fencing=self.default))
+        found = plan(replace(seen, failures=self.failures), self.memory)
         self.memory = found.memory
         return found
 
@@ -94,6 +97,16 @@ def test_the_nodes_condition_says_what_is_awaited_and_then_what_was_done() -> No
         (CONDITION, "True", "PoweredOff"),
     ]
     assert "default/db-0" in entries[0]["message"]
+
+
+def test_the_condition_says_why_the_last_try_failed() -> None:
+    scene = Scene(db())
+    scene.failures = {"uid-w1": Failure("FencingFailed", "nobody answers")}
+    assert (
+        actions(scene.look(), Patch)[0]
+        .body["status"]["conditions"][0]["message"]
+        .endswith("(last try: nobody answers)")
+    )
 
 
 def test_what_else_was_condemned_on_a_machine_that_is_off_goes_with_it() -> None:
