@@ -14,7 +14,7 @@ from pathlib import Path
 from labctl.runtime.errors import LabError
 from labctl.vm.fence import READY
 
-_START_S = 30.0
+_START_S = 60.0
 _STOP_S = 5.0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.kubelet.cgroups import Cgroups
@@ -130,6 +130,7 @@ def test_a_sealed_pod_is_killed_again_and_again_even_when_the_lease_is_well() ->
     assert (orders.kill, orders.terminate, orders.wake_after_s) == (frozenset("b"), frozenset(), PATROL_S)
 
 
+@settings(deadline=None)
 @given(
     rate=st.floats(1 - DRIFT, 1 + DRIFT),
     renewals=st.lists(
@@ -181,6 +182,7 @@ def test_pods_are_dead_before_anybody_may_release_them(
     assert dead_s <= first + 1e-6
 
 
+@settings(deadline=None)
 @given(age_s=st.floats(0, 60), profile=st.sampled_from([FAST, KUBERNETES]))
 def test_the_watchdog_is_put_off_only_while_its_reset_would_still_come_in_time(age_s: float, profile: Any) -> None:
     bounds = Bounds.of(profile)

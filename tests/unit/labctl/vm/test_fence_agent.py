@@ -116,7 +116,7 @@ def ask(url: str, path: str, state: LabState, client: str = "fence-client", meth
         context.load_cert_chain(pki / f"{client}.crt", pki / f"{client}.key")
     request = urllib.request.Request(url + path, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -167,7 +167,7 @@ def test_the_process_ends_when_its_lab_is_gone(state: LabState) -> None:
     handle = os.pidfd_open(pid)
     try:
         (state.dir / "topology.json").unlink()
-        wait_for(lambda: not service.running(state.dir), what="the agent's end", deadline_s=20, clock=SystemClock())
+        wait_for(lambda: not service.running(state.dir), what="the agent's end", deadline_s=60, clock=SystemClock())
     finally:
         os.close(handle)
         service.stop(state.dir)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.kube.errors import Conflict, NotFound
@@ -199,6 +199,7 @@ def test_nothing_is_to_be_looked_at_again_where_no_pod_is_stopped_by_its_node() 
     assert Scene(db(condemned=False), ready="True").look().wake_after_s == NEVER_S
 
 
+@settings(deadline=None)
 @given(
     ready=st.sampled_from(["True", "False", "Unknown"]),
     evictable=st.booleans(),
