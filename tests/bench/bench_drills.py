@@ -117,4 +117,5 @@ def _ssh_cpu_s(user: LabUser, node: str) -> float:
     """Processor seconds that the node's sshd and all that ran under it has used, from /proc: what has ended counts."""
     script = "p=$(systemctl show -p MainPID --value ssh); cut -d' ' -f14-17 /proc/$p/stat; getconf CLK_TCK"
     *ticks, hertz = user.labctl("ssh", node, "--", script).stdout.split()
+    assert len(ticks) == 4, "sshd is not a unit of that node"
     return sum(map(int, ticks)) / int(hertz)
