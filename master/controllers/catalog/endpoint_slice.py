@@ -79,7 +79,7 @@ def plan(world: World, memory: None) -> Plan:
 def _steps(service: Service, pods: Sequence[Pod], slices: Sequence[EndpointSlice], world: World) -> Iterator[Step]:
     wanted: dict[Ports, dict[str, Endpoint]] = {}
     for pod in sorted(pods, key=lambda pod: pod.metadata.name):
-        if pod.status.pod_ip and not is_finished(pod):
+        if pod.status.pod_ip and not is_finished(pod) and _is_somewhere(service, pod, world):
             ports = _ports(service, pod)
             if ports or not service.spec.ports:
                 wanted.setdefault(ports, {})[pod.metadata.uid] = _endpoint(service, pod, world)
@@ -98,6 +98,12 @@ def _steps(service: Service, pods: Sequence[Pod], slices: Sequence[EndpointSlice
             yield from _change(service, item, (), item.ports)
         else:
             yield Step(ref(ENDPOINT_SLICES, item.metadata), (delete(ENDPOINT_SLICES, item.metadata),))
+
+
+def _is_somewhere(service: Service, pod: Pod, world: World) -> bool:
+    """Whether the pod's node still exists; one that is gone answers nobody, whatever its pods' status says."""
+    known = pod.spec.node_name in world.all(NODES_KIND)
+    return known or service.spec.publish_not_ready_addresses or not pod.spec.node_name
 
 
 def _group(
@@ -248,7 +254,6 @@ def _port_document(port: EndpointPort) -> Document:
 
 CONTROLLER = Controller(
     name="endpoint_slice",
-    reads=(SERVICES_KIND, PODS_KIND, ENDPOINT_SLICES_KIND),
-    quiet=(NODES_KIND,),
+    reads=(SERVICES_KIND, PODS_KIND, ENDPOINT_SLICES_KIND, NODES_KIND),
     plan=plan,
 )

@@ -88,9 +88,11 @@ def _bury(pod: Pod, world: World, why: str) -> tuple[Action, ...]:
 
 
 def _finished(pods: list[Pod]) -> Iterator[Step]:
-    """The oldest beyond the threshold."""
+    """Those beyond the threshold: evicted ones first, then the oldest."""
     excess = len(pods) - _FINISHED_MOST
-    for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp)[: max(0, excess)]:
+    for pod in sorted(pods, key=lambda pod: (pod.status.reason != "Evicted", pod.metadata.creation_timestamp))[
+        : max(0, excess)
+    ]:
         yield Step(ref(PODS, pod.metadata), (delete(PODS, pod.metadata, grace_s=0),))
 
 

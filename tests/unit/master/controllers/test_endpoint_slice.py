@@ -43,6 +43,13 @@ def entries(decided: Plan) -> list[dict[str, Any]]:
     return [entry for action in actions(decided, Create) for entry in action.body["endpoints"]]
 
 
+def test_pods_of_a_node_that_is_gone_are_left_out_unless_published_anyway() -> None:
+    pods = [running(1), running(2, node="gone")]
+    assert [entry["addresses"] for entry in entries(decide(pods))] == [("10.0.0.1",)]
+    published = decide(pods, services=(service(publishNotReadyAddresses=True),))
+    assert len(entries(published)) == 2
+
+
 def test_a_slice_says_where_the_ready_pods_are() -> None:
     body = actions(decide([running(1)]), Create)[0].body
     assert body["endpoints"] == [

@@ -51,6 +51,13 @@ def test_pods_of_a_node_that_is_gone_are_failed_and_deleted_after_the_quarantine
     assert actions(decided, Delete)[0].grace_s == 0
 
 
+def test_of_too_many_finished_pods_the_evicted_go_first_and_then_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_gc, "_FINISHED_MOST", 1)
+    pods = [pod(name, phase="Failed", creationTimestamp=ago(age_s)) for name, age_s in (("a", 9), ("b", 99), ("c", 1))]
+    pods[2]["status"]["reason"] = "Evicted"
+    assert [action.name for action in actions(sweep(pods, []), Delete)] == ["c", "b"]
+
+
 def test_a_deleted_pod_that_was_never_scheduled_goes_at_once() -> None:
     assert actions(sweep([pod("a", **DELETED)], []), Delete)[0].grace_s == 0
 
