@@ -69,7 +69,13 @@ class ForeignTarget:
     def __init__(self, folder: Path, kubeconfig: Path, inventory: Path | None, profile: str) -> None:
         self._kubeconfig, self._inventory_path = kubeconfig.resolve(), inventory.resolve() if inventory else None
         self.profile: Profile = PROFILES[profile]
-        self.lab = _name(load_kubeconfig(self._kubeconfig).servers[0])
+        endpoint = load_kubeconfig(self._kubeconfig)
+        if not endpoint.token and not endpoint.cert_pem:
+            raise UsageError(
+                f"{kubeconfig}: its user has neither a certificate nor a token; a login program is not run here",
+                hint="make a kubeconfig with a service account's token (`kubectl create token`)",
+            )
+        self.lab = _name(endpoint.servers[0])
         self.inventory = hosts.load(inventory) if inventory else Inventory(hosts=())
         self.provider, self.slowness = PROVIDER, 1.0
         self._folder = folder

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from labctl import cli
 from labctl.drills import workload
@@ -153,6 +154,14 @@ def test_an_inventory_of_another_cluster_is_misuse(plane: Plane, tmp_path: Path)
     with pytest.raises(UsageError, match="'nobody', which is no node") as caught:
         fitted(DRILL, target, QUICK)
     assert "worker1" in caught.value.hint
+
+
+def test_a_kubeconfig_whose_user_logs_in_by_a_program_is_refused(plane: Plane, tmp_path: Path) -> None:
+    config = yaml.safe_load(kubeconfig(plane).read_text())
+    config["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "login"}}
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    with pytest.raises(UsageError, match="neither a certificate nor a token"):
+        ForeignTarget(tmp_path, tmp_path / "config", None, "fast")
 
 
 def test_the_dead_man_opens_the_same_cluster(plane: Plane, tmp_path: Path) -> None:
