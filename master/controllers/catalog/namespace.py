@@ -15,7 +15,23 @@ from master.controllers.protocol import ConfirmEmpty, Controller, Finalize, Plan
 from master.controllers.views import NAMESPACES_KIND, Namespace, Owned
 
 _RETRY_S = 2.0
-_CONDITIONS = ("NamespaceContentRemaining", "NamespaceFinalizersRemaining")
+# What is said of a namespace that is being emptied: type -> reason and message while there is nothing to complain of.
+_FINE = {
+    "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
+    "NamespaceDeletionGroupVersionParsingFailure": (
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    ),
+    "NamespaceDeletionContentFailure": (
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+    "NamespaceContentRemaining": ("ContentRemoved", "All content successfully removed"),
+    "NamespaceFinalizersRemaining": (
+        "ContentHasNoFinalizers",
+        "All content-preserving finalizers finished",
+    ),
+}
 
 
 def plan(world: World, memory: None) -> Plan:
@@ -51,24 +67,27 @@ def _report(namespace: Namespace, left: list[tuple[Resource, Owned]], world: Wor
     """Conditions that say what is being waited for."""
     counts: dict[str, int] = {}
     finalizers: dict[str, int] = {}
-    for kind, item in left:
-        counts[kind.qualified] = counts.get(kind.qualified, 0) + 1
+    for resource, item in left:
+        counts[resource.qualified] = counts.get(resource.qualified, 0) + 1
         for finalizer in item.metadata.finalizers:
             finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
-    content = ", ".join(f"{kind} has {count} resource instances" for kind, count in sorted(counts.items()))
+    content = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(counts.items()))
     waiting = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
-    told = (
-        (f"Some resources are remaining: {content}", "SomeResourcesRemain"),
-        (f"Some content in the namespace has finalizers remaining: {waiting}", "SomeFinalizersRemain"),
-    )
+    wanted = {kind: ("False", *told) for kind, told in _FINE.items()}
+    message = f"Some resources are remaining: {content}"
+    wanted["NamespaceContentRemaining"] = ("True", "SomeResourcesRemain", message)
+    if finalizers:
+        message = f"Some content in the namespace has finalizers remaining: {waiting}"
+        wanted["NamespaceFinalizersRemaining"] = ("True", "SomeFinalizersRemain", message)
     entries: list[Document] = []
-    for type_, (message, reason), holds in zip(_CONDITIONS, told, (True, bool(finalizers)), strict=True):
-        old = condition(namespace.status.conditions, type_)
-        if holds and (old is None or old.message != message):
-            moved = old.last_transition_time if old and old.status == "True" else world.stamp
-            entries.append(
-                {"type": type_, "status": "True", "reason": reason, "message": message, "lastTransitionTime": moved}
-            )
+    for kind, (status, reason, message) in wanted.items():
+        old = condition(namespace.status.conditions, kind)
+        if old is not None and (old.status, old.reason, old.message) == (status, reason, message):
+            continue
+        moved = old.last_transition_time if old and old.status == status else world.stamp
+        entries.append(
+            {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": moved}
+        )
     if entries:
         body = {"status": {"conditions": entries}}
         change = patch(NAMESPACES, namespace.metadata, body, subresource="status", kind=STRATEGIC_PATCH)

@@ -86,11 +86,20 @@ def test_a_terminating_namespace_loses_its_contents_and_says_what_is_left() -> N
     held["metadata"]["namespace"] = "brief"
     decided = empty({NAMESPACES: [terminating()], PODS: [held, pod("b")]})
     assert [action.name for action in actions(decided, Delete)] == ["a"]
-    messages = [entry["message"] for entry in statuses(decided, NAMESPACES)["brief"]["conditions"]]
-    assert messages == [
+    entries = {entry["type"]: entry for entry in statuses(decided, NAMESPACES)["brief"]["conditions"]}
+    assert {kind: (entry["status"], entry["reason"]) for kind, entry in entries.items()} == {
+        "NamespaceDeletionDiscoveryFailure": ("False", "ResourcesDiscovered"),
+        "NamespaceDeletionGroupVersionParsingFailure": ("False", "ParsedGroupVersions"),
+        "NamespaceDeletionContentFailure": ("False", "ContentDeleted"),
+        "NamespaceContentRemaining": ("True", "SomeResourcesRemain"),
+        "NamespaceFinalizersRemaining": ("True", "SomeFinalizersRemain"),
+    }
+    assert [entries[kind]["message"] for kind in list(entries)[3:]] == [
         "Some resources are remaining: pods has 1 resource instances",
         "Some content in the namespace has finalizers remaining: mine in 1 resource instances",
     ]
+    known = terminating(status={"conditions": list(entries.values())})
+    assert statuses(empty({NAMESPACES: [known], PODS: [held]}), NAMESPACES) == {}
 
 
 def test_an_empty_namespace_goes_only_once_the_api_agrees_that_it_is_empty() -> None:
