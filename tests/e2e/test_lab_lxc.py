@@ -144,16 +144,16 @@ def test_what_the_drill_left_can_be_packed_played_and_compared(user: LabUser, tm
 
 
 def test_a_drill_whose_runner_is_killed_leaves_a_healed_lab(user: LabUser) -> None:
-    drills = user.home / ".labctl" / user.name / "drills"
+    pending = user.home / ".labctl" / user.name / "drills" / "undo.json"
     runner = user.start("drill", "run", "worker-power-loss")
     try:
-        eventually(lambda: '"power-on"' in (drills / "undo.json").read_text(), "the undo on disk", 180)
+        eventually(lambda: pending.exists() and '"power-on"' in pending.read_text(), "the undo on disk", 180)
         eventually(lambda: "off" in {node["power"] for node in powers(user)}, "the power to go")
     finally:
         runner.kill()
         runner.wait()
     eventually(lambda: {node["power"] for node in powers(user)} == {"running"}, "the dead-man to heal", 180)
-    eventually(lambda: not (drills / "undo.json").exists(), "nothing more to be undone", 180)
+    eventually(lambda: not pending.exists(), "nothing more to be undone", 180)
     healed = user.labctl("heal", code=None)
     assert healed.code == 0, healed.stderr
     assert "no drill left anything behind" in healed.stdout
