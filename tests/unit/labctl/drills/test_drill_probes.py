@@ -69,7 +69,7 @@ def probe(
 
 def test_requests_lie_on_a_fixed_grid_and_each_is_recorded_once(tmp_path: Path) -> None:
     with server(lambda connection: connection.sendall(OK)) as port:
-        probes = probe(tmp_path, port, requests=40)
+        probes = probe(tmp_path, port, requests=40, timeout_s=5.0)
     assert [one.number for one in probes] == list(range(len(probes)))
     steps = {round(b.intended_s - a.intended_s, 6) for a, b in pairwise(probes)}
     assert steps == {0.01}
