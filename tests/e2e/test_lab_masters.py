@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from labctl.kube.resources import DEPLOYMENTS
+from labctl.kube.client import Client
+from labctl.kube.informer import Informer
+from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS
+from labctl.runtime.clock import FakeClock
+from labctl.runtime.loop import Stop
+from labctl.vm.pki import Pki
 from tests.labs import LabUser, eventually
-from tests.masters import Writer, etcd_leader, etcdctl, holder, lab_of, lease_holder, only_address
+from tests.masters import CLOCK, Writer, etcd_leader, etcdctl, holder, lab_of, lease_holder, only_address
 
 pytestmark = [pytest.mark.lxc, pytest.mark.timeout(600)]
 MASTERS = ("master1", "master2", "master3")
@@ -127,3 +136,61 @@ def test_a_master_whose_disk_is_lost_is_made_anew_by_up(user: LabUser) -> None:
     after = etcdctl(user, victim, "member list")
     assert len(set(before.splitlines()) & set(after.splitlines())) == 2
     assert after.count("started") == 3
+
+
+def test_what_a_backup_has_comes_back_and_watches_go_on(user: LabUser, tmp_path: Path) -> None:
+    file, stop = tmp_path / "etcd.db", Stop()
+    user.kubectl("create", "configmap", "old", "--from-literal=a=1")
+    assert "hash" in user.labctl("backup", str(file)).stdout
+    client = Client.from_kubeconfig(str(user.home / ".labctl" / user.name / "kubeconfig"))
+    seen: Informer[dict[str, object]] = Informer(client, CONFIG_MAPS, dict, namespace="default", clock=CLOCK)
+    seen.start(stop)
+
+    def known() -> set[str]:
+        return {name.rpartition("/")[2] for name in seen.snapshot() if name.endswith(("/old", "/new"))}
+
+    try:
+        user.kubectl("delete", "configmap", "old")
+        user.kubectl("create", "configmap", "new", "--from-literal=a=1")
+        eventually(lambda: known() == {"new"}, "the changes")
+        newest = int(user.json("get", "configmap", "new")["metadata"]["resourceVersion"])
+        user.labctl("restore", str(file))
+        eventually(lambda: known() == {"old"}, "the informer to see the old state", 120)
+        user.kubectl("create", "configmap", "new", "--from-literal=a=2")
+        eventually(lambda: known() == {"old", "new"}, "the informer to see what comes after")
+        assert int(user.json("get", "configmap", "new")["metadata"]["resourceVersion"]) > newest
+    finally:
+        stop.set()
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "no whole snapshot" in user.labctl("restore", str(file), code=2).stderr
+
+
+def test_certificates_that_are_due_are_renewed_one_master_at_a_time(user: LabUser) -> None:
+    lab = lab_of(user)
+    for machine in lab.topology.machines:
+        Pki(lab.state.dir).forget(machine)
+    for name in ("apiserver.crt", "admin.crt", "etcd/client.crt"):
+        Pki(lab.state.dir).path(name).unlink()
+    Pki(lab.state.dir, FakeClock(now=CLOCK.now() - timedelta(days=300))).issue(lab.topology)
+    due = [one["path"] for one in json.loads(user.labctl("certs", "-o", "json").stdout) if one["due"]]
+    assert {"apiserver", "admin", "etcd/client", "etcd/peer-master1", "kubelet-worker1"} <= set(due)
+    writer = Writer(user, "certs")
+    user.up()
+    writer.goes_on()
+    assert writer.stop() == set()
+    assert not [one for one in json.loads(user.labctl("certs", "-o", "json").stdout) if one["due"]]
+    ours = x509.load_pem_x509_certificate(Pki(lab.state.dir).path("apiserver.crt").read_bytes())
+    for master in lab.topology.masters:
+        shown = ssl.get_server_certificate((master.address, 6443), timeout=30)
+        assert x509.load_pem_x509_certificate(shown.encode()).serial_number == ours.serial_number
+
+
+def test_halt_and_up_bring_back_the_same_three(user: LabUser) -> None:
+    before = etcdctl(user, "master1", "member list")
+    user.labctl("halt")
+    assert "provisioning" not in user.up().stderr
+    eventually(lambda: all_serve(user), "three members and three API servers", 60)
+    assert sorted(etcdctl(user, "master1", "member list").splitlines()) == sorted(before.splitlines())
+    user.kubectl("get", "configmap", "old")
+    user.labctl("destroy")
+    assert not (user.home / ".labctl").exists()
