@@ -127,6 +127,16 @@ class Informer(Generic[T]):
         self._on_change()
 
     @property
+    def resource(self) -> Resource:
+        """What it keeps."""
+        return self._resource
+
+    @property
+    def revision(self) -> str:
+        """Up to where the watch has told; "" before the first list."""
+        return self._revision
+
+    @property
     def synced(self) -> bool:
         """Whether the first list has arrived."""
         return self._synced.is_set()
@@ -144,7 +154,7 @@ class Informer(Generic[T]):
         while not stop.is_set():
             try:
                 if not self._revision:
-                    self._list()
+                    self.relist()
                 self._watch(stop, backoff)
             except Expired:
                 self._revision = ""  # our revision is compacted away: list again, now
@@ -158,7 +168,8 @@ class Informer(Generic[T]):
                 self._revision = ""
                 stop.wait_s(backoff.next_s())
 
-    def _list(self) -> None:
+    def relist(self) -> None:
+        """Replace everything by a list read now; raises ApiError. Called by our own thread, or a simulation."""
         items: dict[str, tuple[str, int, T]] = {}
         token = ""
         while True:
@@ -199,11 +210,12 @@ class Informer(Generic[T]):
                 if not any_event:
                     backoff.reset()
                     any_event = True
-                self._take(event)
+                self.take(event)
         if not any_event and self._clock.monotonic_s() - opened_s < _BRIEF_S:
             stop.wait_s(backoff.next_s())
 
-    def _take(self, event: WatchEvent) -> None:
+    def take(self, event: WatchEvent) -> None:
+        """Take in one event of the watch; called as `relist` is."""
         meta = _HEAD.decode(event.object).metadata
         revision = _number(meta.resource_version)
         if event.type == "BOOKMARK":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from labctl.runtime import chance
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
 
@@ -54,6 +54,11 @@ class Wake:
         """Wake the waiter, now or at its next wait."""
         self._event.set()
 
+    @property
+    def rung(self) -> bool:
+        """Whether a ring waits to be taken."""
+        return self._event.is_set()
+
     def wait_s(self, seconds: float) -> bool:
         """Wait up to `seconds` for a ring and take it; True if there was one."""
         rung = self._event.wait(max(0.0, seconds))
@@ -64,25 +69,25 @@ class Wake:
 class Backoff:
     """Exponential delays with full jitter on the upper half: `base_s`, doubling, at most `cap_s`."""
 
-    def __init__(self, base_s: float = 0.1, cap_s: float = 5.0, rng: random.Random | None = None) -> None:
+    def __init__(self, base_s: float = 0.1, cap_s: float = 5.0, rng: chance.Generator | None = None) -> None:
         assert 0 < base_s <= cap_s
         self._base_s, self._cap_s, self._tries = base_s, cap_s, 0
-        self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._rng = rng
 
     def next_s(self) -> float:
         """The delay before the next try."""
         full_s = min(self._cap_s, self._base_s * 2.0 ** min(self._tries, 30))
         self._tries += 1
-        return full_s * (0.5 + self._rng.random() / 2)
+        return full_s * (0.5 + (self._rng or chance.source()).random() / 2)
 
     def reset(self) -> None:
         """Start again from `base_s`."""
         self._tries = 0
 
 
-def jittered_s(period_s: float, fraction: float, rng: random.Random | None = None) -> float:
+def jittered_s(period_s: float, fraction: float, rng: chance.Generator | None = None) -> float:
     """`period_s` plus up to `fraction` of it, as upstream's wait.JitterUntil."""
-    return period_s * (1 + fraction * (rng or random).random())
+    return period_s * (1 + fraction * (rng or chance.source()).random())
 
 
 def wait_for(probe: Callable[[], T | None], *, what: str, deadline_s: float, clock: Clock, every_s: float = 0.2) -> T:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from labctl.kube.resources import SERVICES, builtin
+from labctl.runtime import chance
 from labctl.runtime.clock import Clock, rfc3339
 from master.apiserver import problems
 from master.apiserver.config import Config
@@ -277,7 +277,7 @@ class Allocation:
             "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
         }
         stamp = rfc3339(self._clock.now())
-        uid = str(uuid.uuid4())
+        uid = chance.uid()
         parent = {
             "group": "",
             "resource": "services",

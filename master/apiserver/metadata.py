@@ -5,10 +5,9 @@ Source: apiserver `registry/rest/meta.go`.
 
 from __future__ import annotations
 
-import secrets
-import uuid
 from typing import Any
 
+from labctl.runtime import chance
 from labctl.runtime.clock import Clock, rfc3339
 from master.apiserver import names
 from master.apiserver.problems import FieldError, forbidden_field, invalid, required, too_long
@@ -39,7 +38,7 @@ _NAMED: dict[tuple[str, str], names.Check] = {
 
 def generated_name(base: str) -> str:
     """`base` and five random letters, as upstream's `names.SimpleNameGenerator`."""
-    return base[:_MAX_BASE] + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    return base[:_MAX_BASE] + chance.letters(_ALPHABET, 5)
 
 
 def begin(metadata: Document, namespace: str, clock: Clock) -> None:
@@ -53,7 +52,7 @@ def begin(metadata: Document, namespace: str, clock: Clock) -> None:
         metadata["namespace"] = namespace
     else:
         metadata.pop("namespace", None)
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = chance.uid()
     metadata["creationTimestamp"] = rfc3339(clock.now())
 
 

@@ -28,14 +28,20 @@ def controllers() -> dict[str, Controller]:
 
 def start(client: Client, around: Surroundings, stop: Stop) -> list[Runner]:
     """Start every controller of the catalog; they end with `stop`."""
+    runners = assemble(client, around)
+    around.informers.start(stop)
+    return [runner.start(stop) for runner in runners]
+
+
+def assemble(client: Client, around: Surroundings) -> list[Runner]:
+    """A runner for every controller of the catalog, and the informers they want; nothing runs yet."""
     found = controllers().values()
     narrow = [one for one in found if not one.reads_everything]
     broad = [one for one in found if one.reads_everything]
     runners = [Runner(one, client, around) for one in (*narrow, *broad)]  # the narrow ones' views of a kind come first
     if broad:
         _everything([runner for runner in runners if runner.controller.reads_everything], around)
-    around.informers.start(stop)
-    return [runner.start(stop) for runner in runners]
+    return runners
 
 
 def _everything(runners: list[Runner], around: Surroundings) -> None:

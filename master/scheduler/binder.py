@@ -35,6 +35,7 @@ class Binder:
     def __init__(self, client: Client, recorder: Recorder, clock: Clock, on_failed: Failed) -> None:
         self._client, self._recorder, self._clock, self._on_failed = client, recorder, clock, on_failed
         self._queue: queue.Queue[Decision] = queue.Queue(_QUEUE)
+        self.submit: Callable[[Decision], None] = self._queue.put  # waits while a thousand others are waiting
 
     def start(self, stop: Stop) -> Binder:
         """Write in threads of its own until `stop`."""
@@ -43,8 +44,8 @@ class Binder:
         return self
 
     def put(self, decision: Decision) -> None:
-        """Take a decision; waits while a thousand others are waiting."""
-        self._queue.put(decision)
+        """Take a decision, to carry it out in one of our threads (or where `submit` says: in a simulation)."""
+        self.submit(decision)
 
     def carry_out(self, decision: Decision) -> None:
         """Write one decision now."""

@@ -94,6 +94,16 @@ class Scheduler:
             if self.wake.wait_s(wait_s):
                 stop.wait_s(_COALESCE_S)
 
+    @property
+    def binder(self) -> Binder:
+        """Carries its decisions out."""
+        return self._binder
+
+    @property
+    def informers(self) -> tuple[Informer[Any], ...]:
+        """All that it follows."""
+        return (self._pods, self._nodes, *self._around.informers)
+
     def run_pass(self) -> float:
         """Take in what changed, decide, hand over; seconds until a held pod is due."""
         now_s = self._clock.monotonic_s()

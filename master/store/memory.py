@@ -47,6 +47,16 @@ class MemoryStore:
         )
         self._fanout.publish((), 1)
 
+    def take_over(self, other: MemoryStore) -> None:
+        """Begin with what `other` holds now, at its revision; for a store that is still empty."""
+        with self._lock, other._lock:
+            assert not self._versions, "only an empty store begins anew"
+            standing = {key: versions[-1] for key, versions in other._versions.items() if versions[-1][1] is not None}
+            self._versions = {key: [last] for key, last in standing.items()}
+            self._keys, self._revision, self._compacted = sorted(standing), other._revision, other._revision
+            self._fanout.publish((), self._revision)
+            self._fanout.forget(self._revision)
+
     def get(self, key: str) -> tuple[Entry | None, int]:
         """See `Store`."""
         with self._lock:

@@ -1,0 +1,250 @@
+"""What must hold after every step, whatever breaks. Each judge hears of writes, answers and containers.
+
+Some promises are made relative to what a controller had seen: those are judged by the state it had seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from agents.kubelet.runtime import ContainerStatus
+from labctl.kube.errors import ApiError
+from labctl.kube.resources import DEPLOYMENTS, PODS, Resource
+from labctl.sim.api import Note, Request
+from labctl.sim.load import BUDGETS, NAMESPACE
+from labctl.sim.machine import Machine
+from labctl.sim.wire import Line
+from labctl.sim.world import World
+
+Document = dict[str, Any]
+_IDENTITY = "statefulset.kubernetes.io/pod-name"
+
+
+def prefix(resource: Resource) -> str:
+    """Where objects of a kind are kept."""
+    return f"/registry/{resource.group or 'core'}/{resource.plural}/"
+
+
+def standing(world: World, resource: Resource) -> dict[str, Document]:
+    """Every object of a kind as the store has it now, by key."""
+    return {entry.key: msgspec.json.decode(entry.value) for entry in world.api.store.list(prefix(resource)).entries}
+
+
+def healthy(pod: Document) -> bool:
+    """Whether a pod is ready and not on its way out."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    ready = any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+class Invariants:
+    """See the module."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._pods: dict[str, Document] = {}  # as stored now
+        self._identity: dict[str, str] = {}  # of a pod uid: the StatefulSet identity
+        self._node_of: dict[str, str] = {}  # of a pod uid: where it was bound
+        self._ran_on: dict[str, str] = {}  # of a pod uid: where it ran
+        self._evicted: list[tuple[int, str, str]] = []  # revision, uid, app label
+        self._granting = ""
+        self._quotas: dict[str, int] = {}
+        self._replicas: dict[str, tuple[str, int]] = {}  # of a ReplicaSet's key: its Deployment's uid, spec.replicas
+        self._judged: dict[str, int] = {}  # of a budget's key: up to which revision its controller had seen the pods
+        world.observers.append(self.wrote)
+        world.wire.on_answer = self.answered
+        for machine in world.machines.values():
+            machine.changed = self.changed
+
+    # -- what it hears
+
+    def wrote(self, note: Note) -> None:
+        """A write was stored."""
+        kind = note.key.split("/", 4)[3]
+        if kind == "pods":
+            self._pod(note)
+        elif kind == "resourcequotas":
+            hard = (msgspec.json.decode(note.raw).get("spec") or {}).get("hard") or {}
+            self._quotas[note.key] = int(hard.get("pods", 10**6))
+        elif kind == "replicasets":
+            self._replica_set(note)
+        elif kind == "poddisruptionbudgets" and not note.gone:
+            self._judged.setdefault(note.key, 0)
+
+    def answered(self, line: Line, request: Request, answer: bytes | ApiError) -> None:
+        """The API server answered."""
+        if not request.writes or isinstance(answer, ApiError):
+            return
+        self._is_stored(line, request, answer)
+        if line.process.name == "controllers" and "/poddisruptionbudgets/" in request.target:
+            name = request.target.split("/poddisruptionbudgets/")[1].split("/")[0]
+            self._judged[f"{prefix(BUDGETS)}{NAMESPACE}/{name}"] = self._seen(PODS)
+        if request.target.endswith("/eviction"):
+            self._granted(request.target.split("/")[-2])
+
+    def changed(self, machine: Machine, status: ContainerStatus) -> None:
+        """A container started or ended."""
+        verb = "runs" if status.phase == "running" else "has ended"
+        self._world.say(machine.name, f"container {status.name} of {status.pod.name} ({status.pod.uid[:8]}) {verb}")
+        if status.phase == "running":
+            self.look()
+
+    def look(self) -> None:
+        """Judge the containers that run now, on machines that are not standing still."""
+        uids: dict[str, str] = {}
+        identities: dict[str, tuple[str, str]] = {}
+        for machine, status in self._running():
+            uid = status.pod.uid
+            where = uids.setdefault(uid, machine.name)
+            before = self._ran_on.setdefault(uid, machine.name)
+            if machine.name not in (where, before):
+                told = f"pod {status.pod.name} ({uid[:8]}) runs on {machine.name} and ran on {before}"
+                self._world.fail("no pod on two nodes", told)
+            identity = self._identity.get(uid)
+            if identity is None:
+                continue
+            other = identities.setdefault(identity, (uid, machine.name))
+            if other[0] != uid:
+                told = f"{identity} runs on {other[1]} ({other[0][:8]}) and on {machine.name} ({uid[:8]}) at once"
+                self._world.fail("one container per StatefulSet identity", told)
+
+    def _running(self) -> Iterator[tuple[Machine, ContainerStatus]]:
+        for machine in self._world.machines.values():
+            if machine.on and not machine.paused:
+                for status in machine.runtime.statuses():
+                    if status.phase == "running":
+                        yield machine, status
+
+    # -- pods
+
+    def _pod(self, note: Note) -> None:
+        pod = msgspec.json.decode(note.raw)
+        meta = pod["metadata"]
+        uid = meta["uid"]
+        if note.gone:
+            self._pods.pop(note.key, None)
+            return
+        self._pods[note.key] = pod
+        if identity := (meta.get("labels") or {}).get(_IDENTITY):
+            self._identity[uid] = f"{meta['namespace']}/{identity}"
+        node = (pod.get("spec") or {}).get("nodeName", "")
+        if node and self._node_of.setdefault(uid, node) != node:
+            told = f"pod {meta['name']} was bound to {self._node_of[uid]}, and now to {node}"
+            self._world.fail("nothing bound twice", told)
+        if self._node_of.get(uid) and not node:
+            self._world.fail("nothing bound twice", f"pod {meta['name']} lost its node {self._node_of[uid]}")
+        self._quota()
+
+    def _quota(self) -> None:
+        if not self._quotas:
+            return
+        used = sum((pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed") for pod in self._pods.values())
+        for key, hard in self._quotas.items():
+            if used > hard and self._is_enforced(key, hard):
+                name = key.rpartition("/")[2]
+                self._world.fail("quotas respected", f"{used} pods, and ResourceQuota {name} allows {hard}")
+
+    def _is_enforced(self, key: str, hard: int) -> bool:
+        """Whether no more than the quota allows were there when it was made: it forbids growth, it does not delete."""
+        del key
+        return len(self._pods) > hard
+
+    # -- deployments
+
+    def _replica_set(self, note: Note) -> None:
+        found = msgspec.json.decode(note.raw)
+        owner = next((ref["uid"] for ref in found["metadata"].get("ownerReferences") or ()), "")
+        before = self._replicas.get(note.key, (owner, 0))[1]
+        replicas = 0 if note.gone else found["spec"].get("replicas", 0)
+        self._replicas[note.key] = (owner, replicas)
+        if owner and replicas > before:
+            total = sum(count for uid, count in self._replicas.values() if uid == owner)
+            most = max(
+                (_most(one) for one in self._known(DEPLOYMENTS) if one["metadata"]["uid"] == owner), default=None
+            )
+            if most is not None and total > most:
+                told = f"replica sets ask for {total} pods together, and the Deployment allows {most}"
+                self._world.fail("rollouts within surge", told)
+
+    def _known(self, resource: Resource) -> Iterator[Document]:
+        """Every version of every object of a kind that the controllers may have seen last: from then until now."""
+        seen, store = self._seen(resource), self._world.api.store
+        for entry in store.list(prefix(resource)).entries:
+            yield msgspec.json.decode(entry.value)
+            if entry.revision > seen and (old := store.at(entry.key, max(seen, store.base))) is not None:
+                yield msgspec.json.decode(old.value)
+        for note in store.since(max(seen, store.base)):
+            if note.key.startswith(prefix(resource)) and not note.gone:
+                yield msgspec.json.decode(note.raw)
+
+    def _seen(self, resource: Resource) -> int:
+        shared = self._world.controllers.shared
+        informer = shared.by_resource.get(resource) if shared is not None else None
+        return int(informer.revision or 0) if informer is not None else 0
+
+    # -- answers
+
+    def _is_stored(self, line: Line, request: Request, answer: bytes) -> None:
+        """A write that was acknowledged is in the store, as the answer says."""
+        document = msgspec.json.decode(answer)
+        meta = document.get("metadata") or {}
+        if request.method == "DELETE" or "resourceVersion" not in meta:
+            return
+        revision = int(meta["resourceVersion"])
+        store = self._world.api.store
+        notes = store.since(revision - 1)[:1] if revision > store.base else ()
+        if revision > store.base and (not notes or meta["name"] not in notes[0].key):
+            told = f"{line.process.name} was told that {request.method} {request.target} is stored, and it is not"
+            self._world.fail("no acknowledged write lost", told)
+
+    def _granted(self, name: str) -> None:
+        """An eviction was let through: count what the budget's controller had seen, less what was evicted since."""
+        store = self._world.api.store
+        key = f"{prefix(PODS)}{NAMESPACE}/{name}"
+        for budget_key, seen in self._judged.items():
+            budget = store.get(budget_key)[0]
+            if budget is None or not seen:
+                continue
+            document = msgspec.json.decode(budget.value)
+            app = document["spec"]["selector"]["matchLabels"]["app"]
+            evicted = self._version_before_eviction(key)
+            if evicted is None or (evicted["metadata"].get("labels") or {}).get("app") != app or not healthy(evicted):
+                continue
+            uid = evicted["metadata"]["uid"]
+            self._evicted.append((store.revision(), uid, app))
+            then = [
+                msgspec.json.decode(entry.value)
+                for pod_key in {note.key for note in store.log if note.key.startswith(prefix(PODS))}
+                if (entry := store.at(pod_key, seen)) is not None
+            ]
+            well = {
+                pod["metadata"]["uid"] for pod in then if healthy(pod) and pod["metadata"]["labels"].get("app") == app
+            }
+            left = well - {gone for at, gone, of in self._evicted if of == app}
+            wanted = (document.get("status") or {}).get("desiredHealthy", 0)
+            if len(left) < wanted:
+                told = f"evicting {name} left {len(left)} healthy pods of {app}, and its budget wants {wanted}"
+                self._world.fail("budgets respected", told)
+
+    def _version_before_eviction(self, key: str) -> Document | None:
+        """The pod as it was before its deletion began."""
+        for note in reversed(self._world.api.store.log):
+            if note.key == key and not note.gone:
+                pod: Document = msgspec.json.decode(note.raw)
+                if not pod["metadata"].get("deletionTimestamp"):
+                    return pod
+        return None
+
+
+def _most(deployment: Document) -> int:
+    spec = deployment["spec"]
+    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
+    surge = rolling.get("maxSurge", "25%")
+    replicas = int(spec.get("replicas", 1))
+    extra = -(-replicas * int(surge[:-1]) // 100) if isinstance(surge, str) else int(surge)
+    unavailable = rolling.get("maxUnavailable", "25%")
+    down = replicas * int(unavailable[:-1]) // 100 if isinstance(unavailable, str) else int(unavailable)
+    return replicas + (extra if extra or down else 1)
