@@ -14,9 +14,9 @@ from labctl.runtime.errors import DeadlineExceeded
 T = TypeVar("T")
 
 
-def seeded(seed: int) -> random.Random:
+def seeded(seed: int) -> chance.Generator:
     """A source of choices that can be made again: the same seed, the same choices."""
-    return random.Random(seed)  # noqa: S311 - decides an order, guards nothing
+    return chance.generator(str(seed))
 
 
 class Stop:
