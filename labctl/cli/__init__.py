@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from labctl.cli import box, drill, host, lab, masters, report, snapshot
+from labctl.cli import box, drill, host, lab, masters, report, sim, snapshot
 from labctl.cli.console import ERR
 from labctl.cli.context import Group
 from labctl.runtime.errors import LabError
@@ -24,7 +24,7 @@ def cli(debug: bool) -> None:
     set_up(int(debug))
 
 
-for module in (lab, snapshot, masters, drill, report, box, host):
+for module in (lab, snapshot, masters, drill, sim, report, box, host):
     for command in module.COMMANDS:
         cli.add_command(command)
 

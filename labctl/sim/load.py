@@ -57,6 +57,7 @@ _SAYS = {
     "image-daemon": "rolls DaemonSet {what} out anew, revision {value}",
     "evict": "evicts every pod of {what} that it may",
     "delete-pod": "deletes a pod of {what}",
+    "force-delete": "deletes a pod of {what} with grace 0, without waiting for its kubelet",
     "delete": "deletes Deployment {what}",
     "delete-set": "deletes StatefulSet {what}",
     "cordon": "cordons {what}",
@@ -77,7 +78,7 @@ def draw(rng: Generator, nodes: list[str], quiet_s: float) -> tuple[Step, ...]:
     if rng.random() < 0.4:
         steps.append(Step(0.3, "quota", "room", rng.randint(5, 9)))
     there = {step.kind: step for step in steps}
-    menu = ["scale", "image", "delete-pod", "evict", "evict"]
+    menu = ["scale", "image", "delete-pod", "evict", "evict", "force-delete"]
     menu += ["scale-set", "image-set", "delete-pod-set"] * ("statefulset" in there) + ["cordon"]
     menu += ["image-daemon"] * ("daemonset" in there)
     for _ in range(rng.randint(1, 5)):
@@ -128,7 +129,7 @@ class User:
                 self._make(BUDGETS, name, {"spec": spec})
             case "quota":
                 self._make(QUOTAS, name, {"spec": {"hard": {"pods": str(value)}}})
-            case "evict" | "delete-pod":
+            case "evict" | "delete-pod" | "force-delete":
                 self._remove(step)
             case _:
                 self._alter(step)
@@ -164,7 +165,7 @@ class User:
                     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
                     self._client.post(PODS, name, "eviction", body, NAMESPACE)
                 else:
-                    self._client.delete(PODS, name, NAMESPACE)
+                    self._client.delete(PODS, name, NAMESPACE, grace_s=0 if step.kind == "force-delete" else None)
             except (NotFound, TooManyRequests):
                 continue
 

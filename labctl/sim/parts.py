@@ -215,6 +215,7 @@ class Kubelet(Part):
     def __init__(self, wire: Wire, machine: Machine, say: Say) -> None:
         super().__init__(wire, f"kubelet@{machine.name}", machine.clock, say)
         self.machine = machine
+        self.selects = f"spec.nodeName={machine.name}"
         self.sync: Sync | None = None
 
     def boot(self) -> None:
@@ -231,7 +232,7 @@ class Kubelet(Part):
             PODS,
             msgspec.Raw,
             on_change=self._ring,
-            field_selector=f"spec.nodeName={machine.name}",
+            field_selector=self.selects,
         )
         nodes: Informer[msgspec.Raw] = Informer(
             client, NODES, msgspec.Raw, on_change=reporter.wake.ring, field_selector=f"metadata.name={machine.name}"

@@ -43,7 +43,8 @@ def _differences(world: World) -> Iterator[str]:
 def _nodes(world: World) -> Iterator[str]:
     for node in standing(world, NODES).values():
         ready = [entry["status"] for entry in node["status"].get("conditions") or () if entry["type"] == "Ready"]
-        if ready != ["True"] or node["spec"].get("taints"):
+        taints = {taint["key"] for taint in node["spec"].get("taints") or ()} - {"node.kubernetes.io/unschedulable"}
+        if ready != ["True"] or taints:
             yield f"node {node['metadata']['name']} is not ready, or tainted"
 
 

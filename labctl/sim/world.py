@@ -43,6 +43,11 @@ class Violation:
     message: str
     at_s: float
 
+    @property
+    def sort(self) -> str:
+        """The same for violations that differ in names and numbers only."""
+        return " ".join([self.invariant, *(word for word in self.message.split()[:12] if word.isalpha())])
+
 
 @dataclass(frozen=True, slots=True)
 class Told:

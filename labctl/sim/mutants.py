@@ -1,0 +1,176 @@
+"""Deliberately broken builds, by name: each breaks one promise, which the simulation has to notice.
+
+A mutant replaces one function of the real code for as long as its block lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agents.kubelet.roster import Roster
+from labctl.kube.resources import PODS, REPLICA_SETS
+from labctl.runtime.errors import UsageError
+from labctl.runtime.loop import Backoff
+from labctl.sim.parts import Kubelet
+from master.apiserver import eviction
+from master.apiserver.quota import Quotas
+from master.apiserver.storage import Storage
+from master.controllers import loop, process
+from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, World
+
+Swap = tuple[Any, str, Any]  # an owner, its attribute, what stands there instead
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """What is broken, and the invariant that must notice."""
+
+    name: str
+    words: str
+    breaks: str
+    swaps: Callable[[], tuple[Swap, ...]]
+
+
+@contextmanager
+def broken(name: str) -> Iterator[None]:
+    """Run what is inside against the broken build; "" is the sound one. UsageError where there is no such mutant."""
+    if name and name not in MUTANTS:
+        raise UsageError(f"no broken build is named {name!r}", hint=f"there are: {', '.join(MUTANTS)}")
+    swaps = MUTANTS[name].swaps() if name else ()
+    before = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in swaps]
+    for owner, attribute, value in swaps:
+        setattr(owner, attribute, value)
+    try:
+        yield
+    finally:
+        for owner, attribute, value in before:
+            setattr(owner, attribute, value)
+
+
+def _changed(controller: str, change: Callable[[Action], Action]) -> tuple[Swap, ...]:
+    """A controller whose every action is changed."""
+    original = process.controllers
+
+    def alter(found: Controller) -> Controller:
+        def plan(world: World, memory: Any) -> Plan:
+            made = found.plan(world, memory)
+            steps = tuple(replace(step, actions=tuple(map(change, step.actions))) for step in made.steps)
+            return replace(made, steps=steps)
+
+        return replace(found, plan=plan)
+
+    def controllers() -> dict[str, Controller]:
+        known = original()
+        return known | {controller: alter(known[controller])}
+
+    return ((process, "controllers", controllers),)
+
+
+def _unfenced() -> tuple[Swap, ...]:
+    def force(action: Action) -> Action:
+        at_once = isinstance(action, Delete) and action.resource == PODS
+        return replace(action, grace_s=0) if at_once and isinstance(action, Delete) else action
+
+    return _changed("taint_eviction", force)
+
+
+def _foreign_pods() -> tuple[Swap, ...]:
+    original = Kubelet.boot
+
+    def boot(self: Kubelet) -> None:
+        self.selects = ""
+        original(self)
+
+    return ((Kubelet, "boot", boot), (Kubelet, "_is_mine", lambda _self, _note: True))
+
+
+def _answers_first() -> tuple[Swap, ...]:
+    original = Storage._attempt
+
+    def attempt(self: Storage, where: Any, raw: bytes, revision: int, change: Any, **options: Any) -> Any:
+        if "/pods/" not in where[0] or self.store.revision() % 20:
+            return original(self, where, raw, revision, change, **options)
+        done = original(self, where, raw, revision, change, dry_run=True)
+        document = done[0].replace(f'"{revision}"'.encode(), f'"{revision + 10**6}"'.encode(), 1)
+        return document, done[1], True
+
+    return ((Storage, "_attempt", attempt),)
+
+
+def _no_budget() -> tuple[Swap, ...]:
+    return ((eviction, "_spend", lambda *_args, **_options: ""),)
+
+
+def _no_quota() -> tuple[Swap, ...]:
+    return ((Quotas, "charge", lambda *_args, **_options: None),)
+
+
+def _keeps_orphans() -> tuple[Swap, ...]:
+    return ((Roster, "_take_orphans", lambda *_args: None),)
+
+
+def _gives_up() -> tuple[Swap, ...]:
+    class Never(Backoff):
+        """A backoff that ends all retries."""
+
+        def next_s(self) -> float:
+            return 1e9
+
+    held = loop._Held
+
+    def make(until_s: float) -> Any:
+        return held(until_s, Never())
+
+    return ((loop, "_Held", make),)
+
+
+def _surges() -> tuple[Swap, ...]:
+    def more(action: Action) -> Action:
+        if isinstance(action, Patch) and action.resource == REPLICA_SETS and "replicas" in action.body.get("spec", {}):
+            wanted = action.body["spec"]["replicas"]
+            body = {**action.body, "spec": {**action.body["spec"], "replicas": wanted and wanted + 1}}
+            return replace(action, body=body)
+        return action
+
+    return _changed("deployment", more)
+
+
+def _stumbles() -> tuple[Swap, ...]:
+    original = process.controllers
+
+    def controllers() -> dict[str, Controller]:
+        known = original()
+        plan = known["replicaset"].plan
+
+        def fails(world: World, memory: Any) -> Plan:
+            made = plan(world, memory)
+            if len(made.steps) > 3:
+                raise RuntimeError("too much to do")
+            return made
+
+        return known | {"replicaset": replace(known["replicaset"], plan=fails)}
+
+    return ((process, "controllers", controllers),)
+
+
+_IDENTITY = "one container per StatefulSet identity"
+_SETTLES = "spec equals status once faults stop"
+MUTANTS: dict[str, Mutant] = {
+    mutant.name: mutant
+    for mutant in (
+        Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", _IDENTITY, _unfenced),
+        Mutant("foreign-pods", "a kubelet runs the pods of every node", "no pod on two nodes", _foreign_pods),
+        Mutant(
+            "answers-first", "the API server answers before it stores", "no acknowledged write lost", _answers_first
+        ),
+        Mutant("no-budget", "evictions ask no PodDisruptionBudget", "budgets respected", _no_budget),
+        Mutant("no-quota", "nothing is charged to a ResourceQuota", "quotas respected", _no_quota),
+        Mutant("keeps-orphans", "the kubelet leaves alone what the API has forgotten", _SETTLES, _keeps_orphans),
+        Mutant("gives-up", "a controller does not try again what failed", _SETTLES, _gives_up),
+        Mutant("surges", "a rollout asks for one pod too many", "rollouts within surge", _surges),
+        Mutant("stumbles", "a controller's plan fails where there is much to do", "no part stumbles", _stumbles),
+    )
+}
