@@ -205,6 +205,7 @@ class Api:
         self.store.take_over(begin if begin is not None else MemoryStore(clock))
         self.on_write: Callable[[Note], None] = lambda _: None
         self.up = False
+        self.began = 0  # at which revision the last request arrived
         self.start(first=True)
 
     def start(self, *, first: bool = False) -> None:
@@ -237,6 +238,7 @@ class Api:
         """Answer one request, at one moment."""
         if not self.up:
             return Unavailable(f"{request.method} {request.target}: the API server does not answer")
+        self.began = self.store.revision()
         path, _, query = request.target.partition("?")
         environ = {
             "REQUEST_METHOD": request.method,

@@ -51,6 +51,7 @@ def _one(rng: Generator, world: World, kind: str, quiet_s: float) -> Fault:
         "part": sorted(world.parts),
         "node": sorted(world.machines),
         "api": ["the API server"],
+        "line": [*sorted(world.machines), "controllers", "scheduler"],
         "clock": [*sorted(world.machines), "the master"],
     }[sort.befalls]
     at_s = round(rng.uniform(1.0, quiet_s - 2.0), 1)
@@ -80,8 +81,9 @@ def _part(world: World, fault: Fault) -> Part:
     return world.parts[fault.target]
 
 
-def _on(world: World, node: str) -> list[Part]:
-    return [world.kubelets[node], world.proxies[node]]
+def _on(world: World, place: str) -> list[Part]:
+    """The parts on a node, or the part of that name."""
+    return [world.kubelets[place], world.proxies[place]] if place in world.machines else [world.parts[place]]
 
 
 def _crash(world: World, fault: Fault) -> None:
@@ -207,10 +209,10 @@ SORTS: dict[str, Sort] = {
     "conflict": Sort("part", "{target}'s next writes meet conflicts ({count} and one)", _conflict, most=4),
     "lost-answer": Sort("part", "answers to {target}'s next writes are lost ({count} and one)", _lose, most=2),
     "partition": Sort(
-        "node", "{target} is cut off from the API for {for_s} s", _lines("cut", True), _lines("cut", False), (1.0, 16.0)
+        "line", "{target} is cut off from the API for {for_s} s", _lines("cut", True), _lines("cut", False), (1.0, 16.0)
     ),
     "deaf": Sort(
-        "node",
+        "line",
         "{target} reaches the API for {for_s} s, and no answer comes back",
         _lines("deaf", True),
         _lines("deaf", False),

@@ -210,7 +210,7 @@ class Invariants:
                 continue
             document = msgspec.json.decode(budget.value)
             app = document["spec"]["selector"]["matchLabels"]["app"]
-            evicted = self._version_before_eviction(key)
+            evicted = self._before_this(key)
             if evicted is None or (evicted["metadata"].get("labels") or {}).get("app") != app or not healthy(evicted):
                 continue
             uid = evicted["metadata"]["uid"]
@@ -229,14 +229,11 @@ class Invariants:
                 told = f"evicting {name} left {len(left)} healthy pods of {app}, and its budget wants {wanted}"
                 self._world.fail("budgets respected", told)
 
-    def _version_before_eviction(self, key: str) -> Document | None:
-        """The pod as it was before its deletion began."""
-        for note in reversed(self._world.api.store.log):
-            if note.key == key and not note.gone:
-                pod: Document = msgspec.json.decode(note.raw)
-                if not pod["metadata"].get("deletionTimestamp"):
-                    return pod
-        return None
+    def _before_this(self, key: str) -> Document | None:
+        """The pod as the request that has just been answered found it."""
+        store = self._world.api.store
+        entry = store.at(key, self._world.api.began)
+        return msgspec.json.decode(entry.value) if entry is not None else None
 
 
 def _most(deployment: Document) -> int:

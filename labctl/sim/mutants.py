@@ -15,11 +15,12 @@ from labctl.kube.resources import PODS, REPLICA_SETS
 from labctl.runtime.errors import UsageError
 from labctl.runtime.loop import Backoff
 from labctl.sim.parts import Kubelet
-from master.apiserver import eviction
+from master.apiserver import eviction, subresources
 from master.apiserver.quota import Quotas
 from master.apiserver.storage import Storage
 from master.controllers import loop, process
 from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, World
+from master.scheduler.state import State
 
 Swap = tuple[Any, str, Any]  # an owner, its attribute, what stands there instead
 
@@ -75,6 +76,28 @@ def _unfenced() -> tuple[Swap, ...]:
         return replace(action, grace_s=0) if at_once and isinstance(action, Delete) else action
 
     return _changed("taint_eviction", force)
+
+
+def _binds_again() -> tuple[Swap, ...]:
+    original = subresources.bind
+
+    class Forgetful:
+        """Storage that shows a pod without its node."""
+
+        def __init__(self, storage: Any) -> None:
+            self._storage = storage
+
+        def change(self, kind: Any, namespace: str, name: str, change: Any, **options: Any) -> Any:
+            def blind(pod: Any) -> Any:
+                pod["spec"].pop("nodeName", None)
+                return change(pod)
+
+            return self._storage.change(kind, namespace, name, blind, **options)
+
+    def bind(context: Any, *rest: Any) -> Any:
+        return original(replace(context, storage=Forgetful(context.storage)), *rest)
+
+    return ((subresources, "bind", bind), (State, "assume", lambda *_args: None))
 
 
 def _foreign_pods() -> tuple[Swap, ...]:
@@ -162,6 +185,12 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for mutant in (
         Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", _IDENTITY, _unfenced),
+        Mutant(
+            "binds-again",
+            "the scheduler forgets what it placed, and the API server binds it again",
+            "nothing bound twice",
+            _binds_again,
+        ),
         Mutant("foreign-pods", "a kubelet runs the pods of every node", "no pod on two nodes", _foreign_pods),
         Mutant(
             "answers-first", "the API server answers before it stores", "no acknowledged write lost", _answers_first
