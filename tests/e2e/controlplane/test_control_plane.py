@@ -238,7 +238,8 @@ def test_a_pod_that_fits_nowhere_says_why_and_runs_once_there_is_room(plane: Pla
     body = deployment("big", 1)
     body["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "8"}
     plane.client.create(DEPLOYMENTS, body, "default")
-    why = "0/2 nodes are available: 2 Insufficient cpu."
+    why = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: "
+    why += "2 Preemption is not helpful for scheduling."
     told = {"status": "False", "reason": "Unschedulable", "message": why}
     plane.until("the reason", lambda: any(told.items() <= scheduled(pod).items() for pod in pods(plane, "big")))
     plane.until("the event", lambda: why in events(plane, "FailedScheduling"))

@@ -13,7 +13,7 @@ from master.apiserver.app import Server
 from master.apiserver.authz.rbac import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ROLE_BINDINGS, ROLES
 from master.apiserver.server import make_context
 from master.store.memory import MemoryStore
-from tests.unit.master.apiserver.harness import CONFIG, Api
+from tests.unit.master.apiserver.harness import CONFIG, Api, soon
 
 
 @pytest.fixture
@@ -24,6 +24,8 @@ def api() -> Iterator[Api]:
     bootstrap.run(context)
     for resource in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS):
         context.storage.current(context.registry.of(resource))  # what was just granted counts, on a busy machine too
-    yield Api(Server(context))
+    made = Api(Server(context))
+    soon(lambda: made.as_user("somebody").get("/version"), 200)  # the default roles have reached the authorizer
+    yield made
     stop.set()
     store.close()
