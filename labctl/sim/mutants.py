@@ -15,12 +15,14 @@ from labctl.kube.resources import PODS, REPLICA_SETS
 from labctl.runtime.errors import UsageError
 from labctl.runtime.loop import Backoff
 from labctl.sim.parts import Kubelet
+from labctl.sim.world import NODE_NAMES
 from master.apiserver import eviction, subresources
 from master.apiserver.quota import Quotas
 from master.apiserver.storage import Storage
 from master.controllers import loop, process
 from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, World
-from master.scheduler.state import State
+from master.scheduler.binder import Binder
+from master.scheduler.cycle import Placed
 
 Swap = tuple[Any, str, Any]  # an owner, its attribute, what stands there instead
 
@@ -97,7 +99,13 @@ def _binds_again() -> tuple[Swap, ...]:
     def bind(context: Any, *rest: Any) -> Any:
         return original(replace(context, storage=Forgetful(context.storage)), *rest)
 
-    return ((subresources, "bind", bind), (State, "assume", lambda *_args: None))
+    once = Binder._bind
+
+    def twice(self: Binder, decision: Placed) -> None:
+        once(self, decision)
+        once(self, replace(decision, node=next(name for name in NODE_NAMES if name != decision.node)))
+
+    return ((subresources, "bind", bind), (Binder, "_bind", twice))
 
 
 def _foreign_pods() -> tuple[Swap, ...]:
@@ -132,7 +140,14 @@ def _no_quota() -> tuple[Swap, ...]:
 
 
 def _keeps_orphans() -> tuple[Swap, ...]:
-    return ((Roster, "_take_orphans", lambda *_args: None),)
+    once = Roster._take_pods
+
+    def take(self: Roster, *rest: Any) -> None:
+        once(self, *rest)
+        for memory in self.memories.values():
+            memory.removed = memory.confirmed
+
+    return ((Roster, "_take_pods", take), (Roster, "_take_orphans", lambda *_args: None))
 
 
 def _gives_up() -> tuple[Swap, ...]:
@@ -187,7 +202,7 @@ MUTANTS: dict[str, Mutant] = {
         Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", _IDENTITY, _unfenced),
         Mutant(
             "binds-again",
-            "the scheduler forgets what it placed, and the API server binds it again",
+            "two schedulers are at work, and the API server binds what is bound",
             "nothing bound twice",
             _binds_again,
         ),
