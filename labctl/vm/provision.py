@@ -48,6 +48,8 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "watchdog_module": "softdog" if topology.provider == "vagrant" else "",  # others share or bring their own
         # Emulated machines stall for longer than etcd's default election timeout of a second.
         "etcd_heartbeat_ms": 250 if topology.provider == "vagrant" else 100,
+        # A little longer than an election takes (ten heartbeats): by then another member has a leader to write through.
+        "etcd_attempt_s": 3.0 if topology.provider == "vagrant" else 1.2,
         # One: threads that look for work cost an emulated processor a third more. 0: as many as there are processors.
         "etcd_threads": 1 if topology.provider == "vagrant" else 0,
         # After 3.6 of these without a word another master takes the virtual address.

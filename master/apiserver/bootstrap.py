@@ -12,6 +12,7 @@ from typing import Any
 
 from labctl.kube.errors import AlreadyExists, ApiError, NotFound
 from labctl.kube.resources import ENDPOINT_SLICES, NAMESPACES, PRIORITY_CLASSES, SERVICES, Resource, builtin
+from labctl.kube.timing import KUBERNETES
 from master.apiserver import bootstrap_rbac
 from master.apiserver.api_endpoints import ApiLease, endpoints_of, serving, slice_of
 from master.apiserver.context import Context
@@ -72,8 +73,10 @@ def keep_endpoints(context: Context) -> None:
 
     A write only where that changes, and a look at it all now and then, in case somebody else changed it.
     """
-    store, ttl_s = context.storage.store, context.config.timing.api_lease_s
-    lease = ApiLease(store, context.config.advertise_address, ttl_s)
+    store, config = context.storage.store, context.config
+    # With one etcd member there is one API server: nobody waits to see it given up, and a renewal costs etcd two calls.
+    ttl_s = (config.timing if len(config.etcd_servers) > 1 else KUBERNETES).api_lease_s
+    lease = ApiLease(store, config.advertise_address, ttl_s)
     published: tuple[str, ...] = ()
     passes = 0
     while not context.stop.is_set():

@@ -17,6 +17,7 @@ class Config(ComponentConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
     etcd_ca_file: str = ""
     etcd_cert_file: str = ""
     etcd_key_file: str = ""
+    etcd_attempt_s: float = 3.0  # before another member is asked: one without a leader says nothing for up to 7 s
     tls_cert_file: str
     tls_key_file: str
     client_ca_file: str
@@ -47,5 +48,7 @@ class Config(ComponentConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
             ports = range(0)
         if not ports or ports[0] < 1 or ports[-1] > 65535:
             raise ValueError(f"node_port_range: {self.node_port_range!r} is no range of ports, as 30000-32767 is")
+        if self.etcd_attempt_s <= 0:
+            raise ValueError(f"etcd_attempt_s: {self.etcd_attempt_s} is not above 0")
         if not self.etcd_servers:
             raise ValueError('etcd_servers: empty; ["https://127.0.0.1:2379"] for example')

@@ -67,7 +67,7 @@ def open_store(config: Config) -> Store:
     if config.etcd_servers == ("memory://",):
         return MemoryStore(clock)
     tls = Tls(config.etcd_ca_file, config.etcd_cert_file, config.etcd_key_file) if config.etcd_ca_file else None
-    return EtcdStore(list(config.etcd_servers), clock=clock, tls=tls)
+    return EtcdStore(list(config.etcd_servers), clock=clock, tls=tls, attempt_s=config.etcd_attempt_s)
 
 
 def make_context(config: Config, store: Store, stop: Stop, *, following: Stop | None = None) -> Context:
