@@ -120,6 +120,8 @@ def _share(item: ReplicaSet, limit: Bounds, to_add: int, added: int) -> int:
     base = int(before) if before.isdigit() and int(before) > 0 else size
     share = round_half_up(size * limit.most / base) - size
     left = to_add - added
+    if not to_add or not left:
+        return 0
     return min(share, left) if to_add > 0 else max(share, left)
 
 

@@ -21,6 +21,11 @@ def test_every_promise_is_kept_under_faults() -> None:
             pytest.fail(tell(batch.smallest(result.seed)))
 
 
+def test_a_deployment_scaled_and_rolled_while_its_controller_was_away_stays_within_its_surge() -> None:
+    """What this seed found once: both sets grew at a time."""
+    assert run(685, draw(685)).violation is None
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_broken_build_is_caught(name: str) -> None:
     for result in batch.many(range(_MUTANT_SEEDS), jobs=1, mutant=name):

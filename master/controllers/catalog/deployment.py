@@ -85,7 +85,7 @@ class _Rollout:
         for stray in (one for one in orphans if matches(selector, one.metadata.labels) and not one.metadata.deleting):
             yield adopt(DEPLOYMENTS, item.metadata, REPLICA_SETS, stray)
         new = self._new()
-        if not item.spec.paused and new is None and self._may_create():
+        if not item.spec.paused and new is None and not self._scaled() and self._may_create():
             yield from self._create_new()
             return
         if new is not None and not item.spec.paused:
@@ -191,7 +191,7 @@ class _Rollout:
             yield from self._resize(one, size, limit)
 
     def _scaled(self) -> bool:
-        """Whether the Deployment's size has changed since its sets were last sized."""
+        """Whether the Deployment's size has changed since its sets were last sized: they follow before it rolls on."""
         wanted = str(self.item.spec.replicas)
         active = (one for one in self.owned if one.spec.replicas > 0)
         return any(one.metadata.annotations.get(DESIRED, wanted) != wanted for one in active)

@@ -145,6 +145,18 @@ def test_scaling_in_the_middle_of_a_rollout_is_shared_in_proportion() -> None:
     assert sizes(decided) == {"one": 16, "two": 4}
 
 
+def test_a_deployment_that_was_scaled_too_is_scaled_first_and_rolled_then() -> None:
+    """Upstream's `syncDeployment`: a scaling event comes before the rollout."""
+    old = replica_set("one", 2, desired=2, most=3)
+    assert sizes(decide(deployment(4), old)) == {"one": 4}
+    [made] = actions(decide(deployment(4), replica_set("one", 4)), Create)
+    assert made.body["spec"]["replicas"] == 1
+
+
+def test_sets_that_fill_the_surge_already_keep_their_sizes_when_the_deployment_is_scaled() -> None:
+    assert sizes(decide(deployment(4), replica_set("one", 2, desired=2, most=3), replica_set("two", 3))) == {"one": 2}
+
+
 def test_going_back_to_an_old_template_makes_its_set_the_newest_revision() -> None:
     decided = decide(deployment(turn="one"), replica_set("one", 0), replica_set("two", 4))
     (notes,) = [
