@@ -38,6 +38,8 @@ def decide(seen: Seen, bounds: Bounds) -> Orders:
 
     Sealed pods are killed whatever the Lease says: a start that was under way when its pod was stopped may come late.
     """
+    if not seen.pods and not seen.sealed:  # as while a machine boots, which has better use for its processor
+        return Orders(wake_after_s=bounds.term_after_s / 4)
     age_s = silence_s(seen)
     if age_s >= bounds.kill_after_s:
         return Orders(kill=seen.pods | seen.sealed, wake_after_s=PATROL_S)

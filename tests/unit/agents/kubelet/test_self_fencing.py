@@ -125,6 +125,11 @@ def test_a_stamp_that_is_missing_or_cannot_be_confirms_nothing(confirmed_s: floa
     assert decide(Seen(10.0, confirmed_s, frozenset("a")), BOUNDS).kill == frozenset("a")
 
 
+def test_a_silent_node_without_fenced_pods_is_looked_at_now_and_then() -> None:
+    assert decide(Seen(10.0, None), BOUNDS).wake_after_s > 10 * PATROL_S
+    assert decide(Seen(10.0, None, frozenset("a")), BOUNDS).wake_after_s == PATROL_S
+
+
 def test_a_sealed_pod_is_killed_again_and_again_even_when_the_lease_is_well() -> None:
     orders = decide(Seen(10.0, 9.9, frozenset("ab"), frozenset("b")), BOUNDS)
     assert (orders.kill, orders.terminate, orders.wake_after_s) == (frozenset("b"), frozenset(), PATROL_S)
