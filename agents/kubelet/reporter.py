@@ -58,6 +58,7 @@ class Reporter:
         self._machine = measure()
         self._pressures: dict[str, float] = {}
         self._posted_s: float | None = None
+        self._runtime_seen: tuple[float, str, tuple[Image, ...]] | None = None  # when it was well last, and as what
         self._seen: tuple[msgspec.Raw | None, Node, Document] = (None, Node(), {})
         self.nodes: NodeSource | None = None
         self.on_pod_cidr: Callable[[str], None] = lambda _: None
@@ -140,13 +141,17 @@ class Reporter:
 
     def _health(self, found: Node) -> Health:
         problems: list[str] = []
-        version = ""
+        now_s, version = self._clock.monotonic_s(), ""
         images: tuple[Image, ...] = ()
         try:
-            version = self._runtime.version()
-            images = tuple(self._runtime.images())
+            version, images = self._runtime.version(), tuple(self._runtime.images())
+            self._runtime_seen = now_s, version, images
         except LabError as error:
-            problems.append(f"container runtime is down: {error}")
+            # One that is started anew is no reason to move pods; upstream waits as well (maxWaitForContainerRuntime).
+            if self._runtime_seen is None or now_s - self._runtime_seen[0] >= self._config.timing.runtime_grace_s:
+                problems.append(f"container runtime is down: {error}")
+            else:
+                _, version, images = self._runtime_seen
         if not found.spec.pod_cidr:
             reason = "NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod CIDR yet"
             problems.append(f"container runtime network not ready: {reason}")

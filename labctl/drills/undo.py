@@ -54,7 +54,8 @@ class Resume(msgspec.Struct, frozen=True, tag="resume"):
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; DeadlineExceeded where the machine does not come to."""
-        target.resume(self.node)
+        if not _was_off(target, self.node, clock):
+            target.resume(self.node)
         _await_answer(target, self.node, clock, "after it was resumed")
         return f"{self.node} is resumed and answers"
 
@@ -72,6 +73,7 @@ class PlugIn(msgspec.Struct, frozen=True, tag="plug-in"):
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; DeadlineExceeded where the machine is not reached."""
         target.set_link(self.node, Link.UP)
+        _was_off(target, self.node, clock)
         _await_answer(target, self.node, clock, "with its cable back")
         return f"{self.node} has its cable back and answers"
 
@@ -89,8 +91,9 @@ class Inside(msgspec.Struct, frozen=True, tag="inside"):
     what: str  # for people, e.g. `let the kubelet of worker1 go on`
     timeout_s: float = 30.0
 
-    def apply(self, target: Target, _clock: Clock) -> str:
+    def apply(self, target: Target, clock: Clock) -> str:
         """Do it; LabError where the machine is not reached or the script fails."""
+        _was_off(target, self.node, clock)
         done = target.run(self.node, ["sh", "-c", self.script], timeout_s=self.timeout_s)
         if done.code != 0:
             words = (done.stderr.strip() or done.stdout.strip()).splitlines()
@@ -120,6 +123,14 @@ class Uncordon(msgspec.Struct, frozen=True, tag="uncordon"):
     def text(self) -> str:
         """For people."""
         return f"uncordon {self.node}"
+
+
+def _was_off(target: Target, node: str, clock: Clock) -> bool:
+    """Power a machine on that is off: the cluster may have fenced it meanwhile, for it was silent."""
+    if target.power(node) is not Power.OFF:
+        return False
+    PowerOn(node=node, boot_s=120.0 * max(1.0, target.slowness)).apply(target, clock)
+    return True
 
 
 def _await_answer(target: Target, node: str, clock: Clock, when: str) -> None:

@@ -1,7 +1,8 @@
 """The two timing profiles: upstream's numbers, and the same machine with every timer scaled down.
 
-Sources: kubelet `v1beta1/defaults.go`, `nodelifecycle/config/v1alpha1/defaults.go`, `rate_limited_queue.go`,
-`defaulttolerationseconds/admission.go`, `podgc/gc_controller.go` (kubernetes/kubernetes, 1.37).
+Sources: kubelet `v1beta1/defaults.go`, `kubelet.go` (maxWaitForContainerRuntime),
+`nodelifecycle/config/v1alpha1/defaults.go`, `rate_limited_queue.go`, `defaulttolerationseconds/admission.go`,
+`podgc/gc_controller.go` (kubernetes/kubernetes, 1.37).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     lease_jitter: float  # a fraction of the renew period
     node_status_s: float  # computed this often
     node_status_report_s: float  # posted at least this often, sooner on change
+    runtime_grace_s: float  # a container runtime may be away for so long before its node is not ready
     node_monitor_period_s: float
     node_monitor_grace_s: float
     node_startup_grace_s: float
@@ -45,6 +47,7 @@ KUBERNETES = Profile(
     lease_jitter=0.04,
     node_status_s=10,
     node_status_report_s=300,
+    runtime_grace_s=30,
     node_monitor_period_s=5,
     node_monitor_grace_s=50,
     node_startup_grace_s=60,
@@ -72,6 +75,7 @@ FAST = Profile(
     lease_jitter=0.04,
     node_status_s=2,
     node_status_report_s=30,
+    runtime_grace_s=3,
     node_monitor_period_s=0.25,
     node_monitor_grace_s=4,
     node_startup_grace_s=20,

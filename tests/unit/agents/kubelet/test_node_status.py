@@ -128,10 +128,31 @@ def test_what_the_node_controller_wrote_in_our_silence_is_put_right_at_once() ->
     assert condition(world.status(), "Ready")["status"] == "True"
 
 
-def test_a_node_is_not_ready_while_containerd_does_not_answer() -> None:
+AWAY = RuntimeFailure("connection refused", reason="ContainerRuntimeNotReady")
+
+
+def test_a_containerd_that_is_started_anew_is_no_reason_to_give_the_node_up() -> None:
     world = World()
     world.reporter.step()
-    world.runtime.fail("version", RuntimeFailure("connection refused", reason="ContainerRuntimeNotReady"))
+    world.clock.advance(FAST.runtime_grace_s - 0.1)
+    world.runtime.fail("version", AWAY)
+    world.reporter.step()
+    assert condition(world.status(), "Ready")["status"] == "True"
+    assert world.status()["nodeInfo"]["containerRuntimeVersion"] == "fake://1"
+
+
+def test_a_node_whose_containerd_was_never_seen_is_not_ready() -> None:
+    world = World()
+    world.runtime.fail("version", AWAY)
+    world.reporter.step()
+    assert condition(world.status(), "Ready")["status"] == "False"
+
+
+def test_a_node_is_not_ready_once_containerd_has_not_answered_for_its_grace() -> None:
+    world = World()
+    world.reporter.step()
+    world.clock.advance(FAST.runtime_grace_s)
+    world.runtime.fail("version", AWAY)
     world.reporter.step()
     ready = condition(world.status(), "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")

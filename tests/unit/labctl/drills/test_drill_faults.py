@@ -21,6 +21,7 @@ from labctl.drills.target import Target
 from labctl.drills.undo import Inside
 from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.shell import Output
+from labctl.vm.provider import Power
 from tests.unit.labctl.drills.drill_tales import pod
 
 MASTER = (("master1", ("10.0.0.10",)),)
@@ -47,11 +48,22 @@ class Machines:
     code: int = 0
     slowness: float = 1.0
     ran: list[tuple[str, str]] = field(default_factory=list)
+    off: set[str] = field(default_factory=set)
 
     def unit(self, component: str) -> str:
         return f"labctl-{component}.service"
 
+    def power(self, name: str) -> Power:
+        return Power.OFF if name in self.off else Power.RUNNING
+
+    def power_on(self, name: str) -> None:
+        self.off.discard(name)
+
+    def answers(self, name: str, *, timeout_s: float = 1.0) -> bool:
+        return name not in self.off
+
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
+        assert name not in self.off
         self.ran.append((name, argv[-1]))
         return Output(self.code, self.stdout, "no such unit" if self.code else "")
 
@@ -102,6 +114,14 @@ def test_a_fault_of_a_process_names_the_unit_and_its_undo_too(kind: type[Freeze 
     assert isinstance(heal, Inside)
     assert "labctl-kubelet.service" in heal.script
     assert "{" not in heal.script.replace("${", "")
+
+
+def test_a_machine_that_was_fenced_meanwhile_is_powered_on_for_its_undo() -> None:
+    machines = Machines()
+    [heal] = Freeze(node="worker1", component="kubelet").heals(target(machines))
+    machines.off = {"worker1"}
+    heal.apply(target(machines), Ticking())  # type: ignore[arg-type]
+    assert [name for name, _ in machines.ran] == ["worker1"]
 
 
 def test_an_injection_that_fails_says_why() -> None:
