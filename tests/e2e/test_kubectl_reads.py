@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from labctl.kube.resources import BUILTIN
+from labctl.kube.resources import BUILTIN, METRICS
 from tests.e2e.apiserver import Kubectl
 from tests.e2e.documents import WEB, config_map
 
@@ -27,9 +27,9 @@ def test_api_resources_lists_every_built_in_kind(kubectl: Kubectl) -> None:
     )
 
 
-def test_api_versions_lists_the_stable_groups(kubectl: Kubectl) -> None:
+def test_api_versions_lists_the_stable_groups_and_metrics(kubectl: Kubectl) -> None:
     versions = set(kubectl.run("api-versions").split())
-    assert {f"{r.group}/{r.version}" if r.group else r.version for r in BUILTIN} == versions
+    assert {resource.api_version for resource in (*BUILTIN, *METRICS)} == versions
 
 
 @pytest.mark.parametrize("kind", ["pod", "service", "networkpolicies.networking.k8s.io", "hpa", "clusterrole"])
