@@ -109,7 +109,10 @@ def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
 
 
 def out_of_reach(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
-    """The contract for a node that falls silent while its pods run on: as `silent_node`, but the service goes on."""
+    """The contract for a node that falls silent while its pods run on: as `silent_node`, but the service goes on.
+
+    Not where every replica is there: a node that is given up takes their endpoints with it, until others are Ready.
+    """
     kept = [bound for bound in silent_node(profile, scene) if bound.measure != "error_window_s"]
     full = [
         msgspec.structs.replace(bound, measure="endpoints_full_s", title="Endpoints in full, on live nodes")
@@ -117,7 +120,11 @@ def out_of_reach(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
         else bound
         for bound in kept
     ]
-    return (*full, unbroken(scene))
+    if scene.on_victims < scene.replicas:
+        return (*full, unbroken(scene))
+    work_s = (REACTION_S + START_S) * scene.slowness
+    away_s = profile.node_monitor_period_s + profile.toleration_s + work_s + profile.proxy_min_sync_s
+    return (*full, unbroken(scene, away_s, "no endpoint from the node's being given up until replacements are Ready"))
 
 
 def unbroken(scene: Scene, allowed_s: float = 0.0, why: str = "every endpoint lives") -> Bound:

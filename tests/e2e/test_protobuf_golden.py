@@ -61,7 +61,7 @@ def whole(kind: Kind, schemas: Schemas) -> Document:
 
 
 def documents(registry: Registry) -> list[Document]:
-    seen = {kind.schema_name: whole(kind, registry.schemas) for kind in registry.all()}
+    seen = {kind.schema_name: whole(kind, registry.schemas) for kind in registry.all() if kind.schema_name}
     return list(seen.values())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Case, Result, check_all
-from labctl.drills.contract import REQUEST_S, silent_node
+from labctl.drills.contract import REQUEST_S, out_of_reach, silent_node
 from labctl.drills.history import History
 from labctl.drills.judge import judge
 from labctl.drills.measures import measure
@@ -409,3 +409,12 @@ def test_a_replica_that_dies_again_before_the_heal_unmakes_serving_again() -> No
     whole = slices("", "MODIFIED", ("web-c", "worker2"), ("web-d", "worker2"), ("web-e", "worker2"))
     tale.more = [(8.0, fewer), (9.0, whole)]
     assert verdict(tale).measures.serving_again_s == pytest.approx(9.0)
+
+
+def test_a_node_out_of_reach_takes_the_service_along_where_every_replica_is_on_it() -> None:
+    def window_s(on_victims: int) -> float:
+        bounds = out_of_reach(FAST, msgspec.structs.replace(SCENE, on_victims=on_victims))
+        return next(bound.upper_s or 0.0 for bound in bounds if bound.measure == "error_window_s")
+
+    assert window_s(SCENE.replicas - 1) == 1.0  # a request's own timeout
+    assert window_s(SCENE.replicas) > 1.0 + FAST.toleration_s
