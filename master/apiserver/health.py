@@ -10,7 +10,7 @@ from labctl.runtime.errors import LabError
 from master.apiserver import problems
 from master.apiserver.context import Context
 from master.apiserver.reply import Reply
-from master.apiserver.startup import HOOKS
+from master.apiserver.startup import HOOKS, LAST_HOOK
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,10 @@ def _caches(context: Context) -> str:
 
 
 def _hook(context: Context) -> str:
+    return "" if context.startup.serves_components else "not finished"
+
+
+def _last_hook(context: Context) -> str:
     return "" if context.startup.finished else "not finished"
 
 
@@ -61,7 +65,7 @@ _LIVE: dict[str, _Check] = {
     "ping": lambda _: "",
     "log": lambda _: "",
     "etcd": _etcd,
-    **{f"poststarthook/{name}": _hook for name in HOOKS},
+    **{f"poststarthook/{name}": _last_hook if name == LAST_HOOK else _hook for name in HOOKS},
 }
 _READY: dict[str, _Check] = {
     "ping": _LIVE["ping"],

@@ -16,6 +16,8 @@ HOOKS = (
 )
 
 
+LAST_HOOK = "rbac/bootstrap-roles"
+
 # The cluster's own components: what they need exists first, so that nodes come up while the rest is written.
 COMPONENTS = frozenset(
     {"system:masters", "system:nodes", "system:kube-scheduler", "system:kube-controller-manager", "system:kube-proxy"}
@@ -39,6 +41,11 @@ class Startup:
     def serves(self, user: User) -> bool:
         """Whether requests of `user` may be served by now."""
         return not self._running or (self._components and not COMPONENTS.isdisjoint((user.name, *user.groups)))
+
+    @property
+    def serves_components(self) -> bool:
+        """Whether all but the rest of the default policy exists."""
+        return not self._running or self._components
 
     def finish(self) -> None:
         """All that must exist does."""
