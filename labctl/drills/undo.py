@@ -54,7 +54,7 @@ class Resume(msgspec.Struct, frozen=True, tag="resume"):
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; DeadlineExceeded where the machine does not come to."""
-        if not _was_off(target, self.node, clock):
+        if not _powered_on(target, self.node, clock):
             target.resume(self.node)
         _await_answer(target, self.node, clock, "after it was resumed")
         return f"{self.node} is resumed and answers"
@@ -73,7 +73,7 @@ class PlugIn(msgspec.Struct, frozen=True, tag="plug-in"):
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; DeadlineExceeded where the machine is not reached."""
         target.set_link(self.node, Link.UP)
-        _was_off(target, self.node, clock)
+        _powered_on(target, self.node, clock)
         _await_answer(target, self.node, clock, "with its cable back")
         return f"{self.node} has its cable back and answers"
 
@@ -93,7 +93,7 @@ class Inside(msgspec.Struct, frozen=True, tag="inside"):
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; LabError where the machine is not reached or the script fails."""
-        _was_off(target, self.node, clock)
+        _powered_on(target, self.node, clock)
         done = target.run(self.node, ["sh", "-c", self.script], timeout_s=self.timeout_s)
         if done.code != 0:
             words = (done.stderr.strip() or done.stdout.strip()).splitlines()
@@ -125,8 +125,8 @@ class Uncordon(msgspec.Struct, frozen=True, tag="uncordon"):
         return f"uncordon {self.node}"
 
 
-def _was_off(target: Target, node: str, clock: Clock) -> bool:
-    """Power a machine on that is off: the cluster may have fenced it meanwhile, for it was silent."""
+def _powered_on(target: Target, node: str, clock: Clock) -> bool:
+    """Power a machine on that is off (the cluster may have fenced it, for it was silent); whether that was needed."""
     if target.power(node) is not Power.OFF:
         return False
     PowerOn(node=node, boot_s=120.0 * max(1.0, target.slowness)).apply(target, clock)

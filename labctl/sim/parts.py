@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,7 @@ class Teller(Recorder):
         self._say(self._name, f"{reason} on {about.kind} {about.name}: {message}")
 
 
-class Part:
+class Part(ABC):
     """A program of the cluster in its process."""
 
     def __init__(self, wire: Wire, name: str, clock: SimClock, say: Say) -> None:
@@ -90,9 +91,9 @@ class Part:
         self.informers = []
         self.boot()
 
+    @abstractmethod
     def boot(self) -> None:
         """Put the program together and spawn its threads."""
-        raise NotImplementedError
 
     def end(self) -> None:
         """The process is killed."""
