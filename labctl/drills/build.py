@@ -42,7 +42,7 @@ def drill_of(file: DrillFile, text: str = "") -> Drill:
         holds_s=lambda _: file.hold_s,
         victims_answer=file.victims_answer,
         checkers=_checkers(file),
-        demand=Demand(rate_per_s=file.load.rate_per_s, path=file.load.path, writes_per_s=file.load.writes_per_s),
+        demand=Demand(**msgspec.structs.asdict(file.load)),
         text=text,
     )
 

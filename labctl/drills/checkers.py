@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
-from labctl.drills import linear
+from labctl.drills import linear, lives
 from labctl.drills.contract import Bound
 from labctl.drills.history import History
 from labctl.drills.inspection import differences, unasked
@@ -74,6 +74,22 @@ Checker = Callable[[Case], Said]
 
 def writes_kept(case: Case) -> Said:
     """A: no acknowledged write lost, and every read in its place: the sequenced records are linearizable."""
+    result, words = _api_writes_kept(case)
+    sent = lives.taken(case.history)
+    if not case.scene.identity or result is Result.FAIL:
+        return result, words
+    if lost := lives.lost(case.history):
+        why = lives.unread(case.history)
+        return (Result.UNKNOWN, why) if why else (Result.FAIL, f"of the StatefulSet's records: {_some(list(lost))}")
+    if result is Result.PASS and not sent:
+        return Result.UNKNOWN, f"{words}; the StatefulSet took none of its records"
+    return (
+        result,
+        f"{words}; and {len(sent)} records that the StatefulSet acknowledged are on the disks of its machines",
+    )
+
+
+def _api_writes_kept(case: Case) -> Said:
     wrote = list(case.history.of(Wrote))
     if not wrote:
         return Result.NOT_APPLICABLE, "this drill writes no sequenced records"
@@ -136,13 +152,20 @@ def one_per_identity(case: Case) -> Said:
         for machine in look:
             for entry in machine.containers:
                 if entry.running and (entry.namespace, entry.pod) in owned:
-                    lives = spans.setdefault((entry.namespace, entry.pod, entry.name), {})
+                    seen = spans.setdefault((entry.namespace, entry.pod, entry.name), {})
                     life = (machine.node, entry.id)  # a copied machine has the same ids
-                    lives[life] = (machine.node, lives[life][1] if life in lives else at_s, at_s)
-    doubled = [text for identity, lives in spans.items() for text in _overlaps(identity, lives)]
+                    seen[life] = (machine.node, seen[life][1] if life in seen else at_s, at_s)
+    doubled = [text for identity, seen in spans.items() for text in _overlaps(identity, seen)]
+    doubled += lives.turned_back(case.history)
     if doubled:
         return Result.FAIL, f"doubled: {_some(doubled)}"
-    return Result.PASS, f"{len(spans)} identities in {len(looks)} looks into the machines, none live twice at a time"
+    words = f"{len(spans)} identities in {len(looks)} looks into the machines, none live twice at a time"
+    if case.scene.identity:
+        sent = lives.taken(case.history)
+        words += (
+            f"; {len({record.life for _, record in sent})} pods took {len(sent)} records of it, one after the other"
+        )
+    return Result.PASS, words
 
 
 def error_window(case: Case) -> Said:

@@ -15,6 +15,7 @@ from labctl.kube.timing import Profile
 REACTION_S = 1.0  # watch, decide, write, watch: everything between two timers, together
 START_S = 5.0  # sig-scalability slos/pod_startup_latency.md: 99% of pods start within 5 s, images present
 REQUEST_S = 1.0  # a request that was on its way when the endpoint went fails this much later
+FENCE_S = 2.0  # a machine is powered off by its provider and seen off
 TOLERANCE_S = 0.25  # two events that we received this close together may have happened in the other order
 
 
@@ -104,6 +105,27 @@ def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
             title="From the first failed request to the last",
             upper_s=window_s + REQUEST_S * patience(scene.slowness),
             source="until the dead endpoints are out and every proxy has synced, plus a request's own timeout",
+        ),
+    )
+
+
+def identity_moves(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
+    """The contract for the StatefulSet's identity on a silent node, where the drill has one: it moves, once fenced.
+
+    Not where fencing is `none`: then it stays with its node, as upstream, and nothing is to be measured.
+    """
+    if not scene.identity or scene.fencing == "none":
+        return ()
+    evicted_s = next(bound.upper_s for bound in silent_node(profile, scene) if bound.measure == "evicted_s")
+    assert evicted_s is not None
+    # Seen Unknown, its node is fenced; the set makes the pod anew, it starts, and the next record finds it.
+    work_s = (FENCE_S + 2 * REACTION_S + START_S) * scene.slowness + REQUEST_S * patience(scene.slowness)
+    return (
+        Bound(
+            measure="identity_again_s",
+            title="The StatefulSet's identity serves again elsewhere",
+            upper_s=evicted_s + work_s + profile.proxy_min_sync_s,
+            source="its pod is evicted, then fenced (labctl/kube/fencing.py), made anew, and started",
         ),
     )
 

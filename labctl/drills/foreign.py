@@ -232,7 +232,8 @@ def fitted(drill: Drill, target: ForeignTarget, options: Options) -> Drill:
         letter: (title, _where_seen(checker) if letter in _INSIDE else checker)
         for letter, (title, checker) in drill.checkers.items()
     }
-    return replace(drill, checkers=checkers)
+    demand = replace(drill.demand, stateful="")  # its pods run our own image, which is not there
+    return replace(drill, checkers=checkers, demand=demand)
 
 
 def lacking(drill: Drill, target: ForeignTarget, options: Options) -> str:

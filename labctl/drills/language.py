@@ -35,6 +35,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Pick = Literal["busiest", "idlest", "random"]  # by how much of the workload runs there
+Fencing = Literal["", "power", "self", "none"]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -113,11 +114,15 @@ class Limits(_Part, frozen=True):
 
 
 class LoadFile(_Part, frozen=True):
-    """The load all along: HTTP requests in an open loop, and sequenced records written to the API."""
+    """The load all along: HTTP requests in an open loop, and sequenced records written to the API.
+
+    With `stateful` records go to a StatefulSet, too, whose pod is released from a silent node by that kind of fencing.
+    """
 
     rate_per_s: Annotated[float, msgspec.Meta(gt=0, le=500)] = 20.0
     path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*$")] = "/"
     writes_per_s: Annotated[float, msgspec.Meta(gt=0, le=50)] = 2.0
+    stateful: Fencing = ""
 
 
 _MEASURED = tuple(name for name in Measures.__struct_fields__ if name.endswith("_s"))

@@ -20,6 +20,7 @@ from labctl.drills.records import (
     HealBegan,
     HealEnded,
     LeaseSeen,
+    Logged,
     NodeSeen,
     PodSeen,
     Probed,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 SLOW_S = 0.5  # an answer later than this counts as slow
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
+_NEVER = float("inf")
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     fresh_again_s: float | None = None  # from the heal's end until the last failed request had ended; 0 where none did
     writes_again_s: float | None = None  # from the heal's end to the first acknowledged write
     write_gap_s: float | None = None  # the longest time without an acknowledged write
+    identity_again_s: float | None = None  # another pod of the StatefulSet's identity acknowledged a record
     ready_again_s: float | None = None  # from the heal until every victim was Ready again
     requests_sent: int = 0
     requests_failed: int = 0
@@ -96,14 +99,38 @@ def measure(history: History, scene: Scene) -> Measures:
         fresh_again_s=_fresh_again(history),
         writes_again_s=_writes_again(history),
         write_gap_s=_write_gap(history, zero),
+        identity_again_s=_since(_identity_again(history, zero), zero),
     )
 
 
 def load(history: History) -> list[Probed]:
-    """The requests that count: those that ended after the fault. What failed while a lab became steady does not."""
+    """The requests that count: those that ended after the fault. What failed while a lab became steady does not.
+
+    Nor do requests by a node whose machine was fenced, from the taint on that allowed it: nobody is reached there.
+    """
     zero = zero_s(history)
     probes = [probe for _, probe in history.of(Probed)]
-    return probes if zero is None else [probe for probe in probes if ended_s(probe) >= zero]
+    if zero is None:
+        return probes
+    closed = fenced_from(history)
+    return [probe for probe in probes if ended_s(probe) >= zero and ended_s(probe) < closed.get(probe.via, _NEVER)]
+
+
+def fenced_from(history: History) -> dict[str, float]:
+    """The addresses of nodes that the cluster had powered off during the drill, and when each was given up."""
+    zero, staged = zero_s(history), history.first(Scene)
+    if zero is None or staged is None:
+        return {}
+    since: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for at_s, node in history.of(NodeSeen):
+        if at_s < zero or node.event == "DELETED":
+            continue
+        if f"{UNREACHABLE}:NoExecute" in node.taints:
+            since.setdefault(node.name, at_s)
+        if node.fenced and node.name in since:
+            found.setdefault(staged[1].machines.get(node.name, node.address), since[node.name])
+    return found
 
 
 def error_window_s(probes: list[Probed]) -> float:
@@ -293,6 +320,17 @@ def _write_gap(history: History, zero: float) -> float | None:
     times = [at_s for at_s, record in history.of(Wrote) if record.acknowledged]
     gaps = [later - earlier for earlier, later in pairwise(times) if later >= zero]
     return round(max(gaps), 3) if gaps else None
+
+
+def _identity_again(history: History, zero: float) -> float | None:
+    """When a pod took a record that was not the one of before the fault."""
+    before = ""
+    for at_s, record in history.of(Logged):
+        if at_s < zero:
+            before = record.life or before
+        elif record.life and record.life != before:
+            return at_s
+    return None
 
 
 def _from(zero: float, states: Iterable[tuple[float, T]]) -> Iterator[tuple[float, T]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,7 @@ from labctl.drills.faults import Step
 from labctl.drills.measures import Measures
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.workload import Image
+from labctl.kube.fencing import Mode
 from labctl.kube.timing import Profile
 
 
@@ -48,6 +50,7 @@ class Demand:
     rate_per_s: float | None = None  # HTTP requests; None: as the options say
     path: str = "/"
     writes_per_s: float = 2.0  # sequenced records to the API
+    stateful: Mode | Literal[""] = ""  # to a StatefulSet as well, whose pod is fenced so; it runs on a victim at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ class Options:
     nodes: tuple[str, ...] = ()  # victims asked for by name
     report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
     image: Image | None = None  # of a workload of our own; None: the one that every lab has
+    stateful: bool = True  # where a drill asks for a StatefulSet: needs an image of ours, and pods that really run
     rate_per_s: float = 20.0
     request_s: float = 1.0  # a request's own timeout, on machines that are not slow
     steady_s: float = 3.0  # requests must succeed this long before the fault

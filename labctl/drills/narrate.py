@@ -97,6 +97,8 @@ class Narrator:
         for taint in node.taints:
             if taint not in before.taints and taint.startswith(_SILENCE):
                 yield Moment(at_s, f"node {node.name} tainted {taint}", "node", node.name)
+        if node.fenced and not before.fenced:
+            yield Moment(at_s, f"node {node.name} fenced: its machine was powered off", "node", node.name)
         if any(taint.startswith(_SILENCE) for taint in before.taints) and not any(
             taint.startswith(_SILENCE) for taint in node.taints
         ):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from labctl.drills import inspection, steady, undo, workload
+from labctl.drills import identity, inspection, steady, undo, workload
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Lift, Pause, Step, heals_of
 from labctl.drills.model import Drill, Options
@@ -52,7 +52,9 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
     steady.check_reachable(target)
     found = workload.find(target.client)
     scene = steady.set_scene(target, drill, options, found or workload.OWN)
-    writer = f"delete configmaps/labctl-drill-writes in {scene.namespace}"
+    made = [f"delete configmaps/labctl-drill-writes in {scene.namespace}"]
+    if scene.identity:
+        made.append(f"delete statefulsets/{identity.NAME} and services/{identity.NAME} in {scene.namespace}")
     own = () if found else tuple(action.text for action in workload.own_cleanups())
     return Plan(
         drill=drill.name,
@@ -65,7 +67,7 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
         victims=scene.victims,
         load=_load(drill, options, scene),
         faults=tuple(_strike(step, target) for step in drill.faults(scene)),
-        cleanups=(*own, writer),
+        cleanups=(*own, *made),
         bounds=drill.bounds(target.profile, scene),
         checks={letter: title for letter, (title, _) in drill.checkers.items()},
     )
@@ -77,6 +79,11 @@ def _load(drill: Drill, options: Options, scene: Scene) -> str:
     return (
         f"{rate_per_s:g} requests a second for {demand.path} to {ways}; "
         f"{demand.writes_per_s:g} sequenced records a second to the API"
+        + (
+            f", and as many to the StatefulSet's pod {scene.identity} (fencing: {scene.fencing})"
+            if scene.identity
+            else ""
+        )
     )
 
 

@@ -32,6 +32,8 @@ class Scene(_Record, tag="scene", frozen=True):
     masters: tuple[str, ...] = ()  # those of them that run the control plane
     pod_networks: dict[str, str] = {}  # a node's own, by its name
     answering: tuple[str, ...] = ()  # nodes that are reached all along: requests go by them
+    identity: str = ""  # the StatefulSet's pod that takes sequenced records, namespace/name; "": this drill has none
+    fencing: str = ""  # how that pod is released from a silent node (labctl/kube/fencing.py)
     slowness: float = 1.0  # multiplies allowances for work (never the timers): 1 on hardware, more under emulation
 
     @property
@@ -117,6 +119,7 @@ class NodeSeen(_Record, tag="node", frozen=True):
     taints: tuple[str, ...] = ()  # key:effect
     pod_cidr: str = ""
     address: str = ""
+    fenced: bool = False  # its machine was powered off, so that nothing may run there any more
 
 
 class PodSeen(_Record, tag="pod", frozen=True):
@@ -247,6 +250,26 @@ class ReadBack(_Record, tag="read-back", frozen=True):
     began_s: float | None = None
 
 
+class Logged(_Record, tag="logged", frozen=True):
+    """One sequenced record sent to the StatefulSet, one after the other; the entry's time is its end.
+
+    `life` is the uid of the pod that acknowledged it: it lies on the disk of the pod's machine. "": no answer.
+    """
+
+    key: str
+    began_s: float
+    life: str = ""
+    error: str = ""
+
+
+class LogKept(_Record, tag="log-kept", frozen=True):
+    """The StatefulSet's records as one machine's disk holds them at the end, by the uid of the pod that took them."""
+
+    node: str
+    keys: dict[str, tuple[str, ...]] = {}
+    error: str = ""
+
+
 class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     """A container of a pod, as its machine's runtime knows it."""
 
@@ -302,7 +325,7 @@ Seen = NodeSeen | PodSeen | SliceSeen | LeaseSeen
 Record = (
     Started | Scene | PhaseBegan | Said | FaultBegan | FaultEnded | HealBegan | HealEnded | Interrupted
     | NodeSeen | PodSeen | SliceSeen | LeaseSeen | StreamOpened | StreamResumed | StreamLost | Replayed
-    | Probed | Wrote | ReadOnce | ReadBack | Sampled | Inspected
+    | Probed | Wrote | ReadOnce | ReadBack | Logged | LogKept | Sampled | Inspected
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ The session holds no policy: victims, faults and bounds come from the drill, ver
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from labctl.drills import inspection, steady, undo, workload
 from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
+from labctl.drills.identity import Identity
 from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.measures import measure, zero_s
 from labctl.drills.model import Drill, Options
@@ -44,6 +46,15 @@ _MARGIN_S = 60.0
 _OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
 
 
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """What works on the lab all along."""
+
+    prober: Prober
+    writer: Writer
+    identity: Identity | None
+
+
 class Session:
     """A drill at work. `stop` ends it early, but never without the heal; `hurry` cuts the wait after the heal short."""
 
@@ -64,7 +75,7 @@ class Session:
         """All phases. LabError before the fault: nothing was injected. After it, everything ends in the history."""
         self._ui = ui
         try:
-            scene, writer, watchers, prober = self._before()
+            scene, watchers, load = self._before()
             try:
                 self._strike(scene)
                 self._observe(scene)
@@ -82,7 +93,7 @@ class Session:
             self._heal("the drill was interrupted" if self._interrupted else "the drill is through")
             self._converge()
             self._outlast_heal(scene)
-            self._collect(writer, watchers, prober)
+            self._collect(watchers, load)
         finally:
             self._loads.set()
             self._watches.set()
@@ -90,7 +101,7 @@ class Session:
             self._drain()
             self.recorder.close()
 
-    def _before(self) -> tuple[Scene, Writer, Observers, Prober]:
+    def _before(self) -> tuple[Scene, Observers, Loads]:
         target, options = self._target, self._options
         self.recorder.add(
             Started(
@@ -113,26 +124,41 @@ class Session:
         self.recorder.add(scene, durable=True)
         watchers = Observers(target.client, self.recorder, self._clock)
         watchers.start(self._watches)
-        load = Load(
-            addresses=steady.load_addresses(target, scene),
-            port=scene.node_port,
-            path=self._drill.demand.path,
-            rate_per_s=options.rate_per_s,
-            timeout_s=options.request_s * patience(target.slowness),
-        )
-        prober = Prober(load, self.recorder, self._clock)
-        prober.start(self._loads)
-        period_s = 1.0 / self._drill.demand.writes_per_s
-        writer = Writer(target.client, scene.namespace, self.recorder, self._clock, period_s=period_s)
-        self._arm(cleanups=(*self._cleanups, writer.cleanup))
-        writer.start(self._loads)
+        load = self._start_load(scene)
         steady.await_answers(self.recorder.history, options.rate_per_s, options, self._tick, self._clock)
         before = inspection.take(target, "steady")
         self.recorder.add(before)
         if wrong := inspection.blocking(before, found):
             raise steady.NotSteady(f"the lab did not stay steady: {'; '.join(wrong[:3])}")
         Sampler(target, scene, self.recorder, options.sample_s * target.slowness).start(self._watches)
-        return scene, writer, watchers, prober
+        return scene, watchers, load
+
+    def _start_load(self, scene: Scene) -> Loads:
+        """Requests to the service, sequenced records to the API, and to a StatefulSet where the drill asks for one."""
+        target, demand = self._target, self._drill.demand
+        timeout_s = self._options.request_s * patience(target.slowness)
+        period_s = 1.0 / demand.writes_per_s
+        load = Load(
+            addresses=steady.load_addresses(target, scene),
+            port=scene.node_port,
+            path=demand.path,
+            rate_per_s=self._options.rate_per_s,
+            timeout_s=timeout_s,
+        )
+        prober = Prober(load, self.recorder, self._clock)
+        prober.start(self._loads)
+        writer = Writer(target.client, scene.namespace, self.recorder, self._clock, period_s=period_s)
+        self._arm(cleanups=(*self._cleanups, writer.cleanup))
+        writer.start(self._loads)
+        if not scene.identity:
+            return Loads(prober, writer, None)
+        identity = Identity(target, scene, self.recorder, self._clock, period_s=period_s)
+        self._arm(cleanups=(*self._cleanups, *identity.cleanups))
+        identity.deploy()
+        identity.start(self._loads, timeout_s)
+        deadline_s = self._options.steady_deadline_s * max(1.0, target.slowness)
+        steady.await_identity(identity, scene, self.recorder.history, self._tick, self._clock, deadline_s)
+        return Loads(prober, writer, identity)
 
     def _strike(self, scene: Scene) -> None:
         self._enter("arm")
@@ -253,11 +279,13 @@ class Session:
                 return  # the checkers say what is missing
             self._tick(tuple(f"{what} after the heal" for what in left), may_stop=False)
 
-    def _collect(self, writer: Writer, watchers: Observers, prober: Prober) -> None:
+    def _collect(self, watchers: Observers, load: Loads) -> None:
         self._enter("judge")
         self._loads.set()
-        prober.join()
-        writer.read_back()
+        load.prober.join()
+        load.writer.read_back()
+        if load.identity is not None:
+            load.identity.read_back()
         watchers.replay()
 
     def _clean_up(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from labctl.drills import inspection, views, workload
+from labctl.drills import identity, inspection, lives, views, workload
 from labctl.drills.history import History
 from labctl.drills.model import Drill, Facts, Options
 from labctl.drills.records import HealEnded, Inspected, Probed, Scene, Wrote
@@ -86,6 +86,8 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
         machines=machines,
         masters=masters,
         pod_networks={node.name: node.pod_cidr for node in found_nodes.values() if node.pod_cidr},
+        identity=f"{found.namespace}/{identity.POD}" if drill.demand.stateful and options.stateful else "",
+        fencing=drill.demand.stateful,
         answering=nodes if drill.victims_answer else tuple(name for name in nodes if name not in victims),
         slowness=target.slowness,
     )
@@ -94,6 +96,26 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
 def load_addresses(target: Target, scene: Scene) -> tuple[str, ...]:
     """Where requests go: the nodes that are reached all along."""
     return tuple(machine.address for machine in target.machines() if machine.name in scene.answering)
+
+
+def await_identity(
+    log: identity.Identity, scene: Scene, history: Callable[[], History], tick: Tick, clock: Clock, deadline_s: float
+) -> None:
+    """Wait until the StatefulSet takes records, on a node that the drill strikes; NotSteady says what is missing."""
+    end_s = clock.monotonic_s() + deadline_s
+    while not lives.taken(history()):
+        if clock.monotonic_s() >= end_s:
+            raise NotSteady(
+                f"the lab is not in a steady state: {scene.identity} takes no records",
+                hint=f"`labctl kubectl -- describe pod -n {scene.namespace} {identity.POD}` may tell why",
+            )
+        tick((f"{scene.identity} to take records",))
+    node = log.node()
+    if scene.victims and node not in scene.victims:
+        raise NotSteady(
+            f"{scene.identity} was scheduled to {node or 'no node'}, and the drill strikes {', '.join(scene.victims)}",
+            hint="make room there, or name other nodes with --node",
+        )
 
 
 def await_answers(

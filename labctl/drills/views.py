@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from labctl.drills.records import EndpointSeen, LeaseSeen, NodeSeen, PodSeen, Seen, SetSeen, SliceSeen
+from labctl.kube.fencing import CONDITION
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -169,6 +170,7 @@ def node(event: str, raw: msgspec.Raw) -> NodeSeen:
         taints=tuple(f"{taint.key}:{taint.effect}" for taint in found.spec.taints or ()),
         pod_cidr=found.spec.pod_cidr,
         address=addresses.get("InternalIP", ""),
+        fenced=_condition(found.status.conditions, CONDITION).status == "True",
     )
 
 

@@ -56,7 +56,7 @@ def find(api: Api) -> Workload | None:
     for raw in api.list(DEPLOYMENTS, label_selector=LABEL).items:
         deployment = msgspec.json.decode(raw)
         for service in services:
-            if _match(deployment, service) and (port := _node_port(service)):
+            if _match(deployment, service) and (port := node_port(service)):
                 return _workload(deployment, service, port)
     return None
 
@@ -81,7 +81,7 @@ def deploy(api: Api, image: Image | None = None, *, replicas: int = OWN.replicas
                 f"{NAMESPACE}: an earlier drill's workload is still there: {error}",
                 hint=f"wait until `labctl kubectl -- get ns {NAMESPACE}` says NotFound, or delete it",
             ) from error
-    port = _node_port(made)
+    port = node_port(made)
     if not port:
         raise LabError(f"the API server gave the service {NAMESPACE}/web no node port")
     return _workload(deployment, made, port)
@@ -92,7 +92,8 @@ def _match(deployment: Document, service: Document) -> bool:
     return bool(left["namespace"] == right["namespace"] and left["labels"][LABEL] == right["labels"][LABEL])
 
 
-def _node_port(service: Document) -> int:
+def node_port(service: Document) -> int:
+    """The first node port of a Service; 0 where it has none."""
     ports: list[dict[str, Any]] = service["spec"].get("ports") or []
     return next((int(port["nodePort"]) for port in ports if port.get("nodePort")), 0)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import busiest
-from labctl.drills.contract import out_of_reach
+from labctl.drills.contract import identity_moves, out_of_reach
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step
 from labctl.drills.faults_process import Freeze
-from labctl.drills.model import Drill
+from labctl.drills.model import Demand, Drill
 from labctl.drills.records import Scene
 
 
@@ -26,7 +26,7 @@ DRILL = Drill(
         "drill measures it. When the kubelet goes on, it learns what was decided and ends what was given up."
     ),
     steps=(
-        "steady state: every node Ready, the Deployment available, requests succeed",
+        "steady state: every node Ready, the Deployment available, requests succeed; a StatefulSet takes records",
         "SIGSTOP the kubelet of the worker that runs most replicas",
         "watch: Unknown, endpoints removed, tainted, evicted, rescheduled; requests go on",
         "SIGCONT; wait until the given-up containers have ended and spec equals status",
@@ -34,7 +34,8 @@ DRILL = Drill(
     ),
     choose=busiest(1),
     faults=faults,
-    bounds=out_of_reach,
+    bounds=lambda profile, scene: (*out_of_reach(profile, scene), *identity_moves(profile, scene)),
+    demand=Demand(stateful="self"),
     victims_answer=True,
     checkers={**CHECKERS, **ENDS_AFTER_HEAL, **NO_STALE_STATUS},
 )

@@ -7,7 +7,7 @@ from labctl.drills.choose import busiest
 from labctl.drills.contract import silent_node
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step, Suspend
-from labctl.drills.model import Drill
+from labctl.drills.model import Demand, Drill
 from labctl.drills.records import Scene
 
 
@@ -25,7 +25,7 @@ DRILL = Drill(
         "it writes, and nothing that it still believes may undo what was decided."
     ),
     steps=(
-        "steady state: every node Ready, the Deployment available, requests succeed",
+        "steady state: every node Ready, the Deployment available, requests succeed; a StatefulSet takes records",
         "suspend the worker that runs most replicas, as a whole",
         "watch: Unknown, endpoints removed, tainted, evicted, rescheduled, serving again",
         "resume it; wait until the given-up containers have ended and spec equals status",
@@ -34,5 +34,6 @@ DRILL = Drill(
     choose=busiest(1),
     faults=faults,
     bounds=silent_node,
+    demand=Demand(stateful="none"),
     checkers={**CHECKERS, **ENDS_AFTER_HEAL, **NO_STALE_STATUS},
 )

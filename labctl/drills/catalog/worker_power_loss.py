@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from labctl.drills.choose import busiest
-from labctl.drills.contract import silent_node
+from labctl.drills.contract import identity_moves, silent_node
 from labctl.drills.faults import Fault, PowerOff
-from labctl.drills.model import Drill
+from labctl.drills.model import Demand, Drill
 from labctl.drills.records import Scene
 
 
@@ -23,7 +23,7 @@ DRILL = Drill(
         "replacements serve on the nodes that live. When the power is back, the node comes home and cleans up."
     ),
     steps=(
-        "steady state: every node Ready, the Deployment available, requests succeed",
+        "steady state: every node Ready, the Deployment available, requests succeed; a StatefulSet takes records",
         "the undo (power on) is written to disk, and a process that heals if this one dies stands by",
         "cut the power of the worker that runs most replicas",
         "watch: detected, endpoints removed, tainted, evicted, rescheduled, serving again",
@@ -32,5 +32,6 @@ DRILL = Drill(
     ),
     choose=busiest(1),
     faults=faults,
-    bounds=silent_node,
+    bounds=lambda profile, scene: (*silent_node(profile, scene), *identity_moves(profile, scene)),
+    demand=Demand(stateful="power"),
 )

@@ -15,7 +15,7 @@ from tests.unit.labctl.drills.drill_fakes import FakeLab
 
 QUICK = Options(
     steady_s=0.5, steady_deadline_s=5.0, settle_s=0.5, patience_s=0.5, heal_deadline_s=1.0, converge_deadline_s=3.0,
-    sample_s=0.3, look_s=0.2, request_s=0.4,
+    sample_s=0.3, look_s=0.2, request_s=0.4, stateful=False,
 )  # fmt: skip
 
 

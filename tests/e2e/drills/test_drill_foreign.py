@@ -37,7 +37,7 @@ steps:
 checks: [nodes-ready]
 hold_s: 2
 """
-QUICK = Options(steady_s=1.0, settle_s=0.5, request_s=3.0, look_s=0.2)
+QUICK = Options(steady_s=1.0, settle_s=0.5, request_s=3.0, look_s=0.2, stateful=False)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class Kill(Silent):
 
 
 def test_our_control_plane_keeps_the_contract(world: World) -> None:
-    report = run(DRILL, world, Options())
+    report = run(DRILL, world, Options(stateful=False))
     assert report.verdict is Verdict.PASS, report.reasons
     found = report.measures
     assert found.detected_s is not None
@@ -59,14 +59,18 @@ def test_our_control_plane_keeps_the_contract(world: World) -> None:
 
 
 def test_a_control_plane_without_controllers_violates_it(world: World, plane: Plane) -> None:
-    report = run(DRILL, world, Options(patience_s=0.5, converge_deadline_s=2.0), Kill(plane, "controllers"))
+    report = run(
+        DRILL, world, Options(stateful=False, patience_s=0.5, converge_deadline_s=2.0), Kill(plane, "controllers")
+    )
     assert report.exit_code == 1
     late = {one.measure for one in report.contract if one.result == "fail"}
     assert {"detected_s", "endpoint_removed_s", "tainted_s", "evicted_s", "rescheduled_s", "serving_again_s"} <= late
 
 
 def test_a_control_plane_without_a_scheduler_never_serves_in_full_again(world: World, plane: Plane) -> None:
-    report = run(DRILL, world, Options(patience_s=0.5, converge_deadline_s=2.0), Kill(plane, "scheduler"))
+    report = run(
+        DRILL, world, Options(stateful=False, patience_s=0.5, converge_deadline_s=2.0), Kill(plane, "scheduler")
+    )
     assert report.exit_code == 1
     late = {one.measure for one in report.contract if one.result == "fail"}
     assert {"rescheduled_s", "serving_again_s"} <= late

@@ -37,7 +37,7 @@ from tests.unit.labctl.drills.drill_fakes import TINY, FakeLab
 CLOCK = SystemClock()
 QUICK = Options(
     steady_s=0.5, steady_deadline_s=5.0, settle_s=0.5, patience_s=0.5, heal_deadline_s=1.0, converge_deadline_s=5.0,
-    sample_s=0.5, look_s=0.2, request_s=0.4,
+    sample_s=0.5, look_s=0.2, request_s=0.4, stateful=False,
 )  # fmt: skip
 
 

@@ -197,8 +197,8 @@ def test_checks_stand_beside_those_that_are_always_made() -> None:
 
 
 def test_the_load_is_the_files() -> None:
-    demand = drill(f"load: {{rate_per_s: 5, path: /slow, writes_per_s: 4}}\n{STEPS}").demand
-    assert (demand.rate_per_s, demand.path, demand.writes_per_s) == (5, "/slow", 4)
+    demand = drill(f"load: {{rate_per_s: 5, path: /slow, writes_per_s: 4, stateful: self}}\n{STEPS}").demand
+    assert (demand.rate_per_s, demand.path, demand.writes_per_s, demand.stateful) == (5, "/slow", 4, "self")
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------
