@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,14 @@ from agents.kubelet.server import Server
 from labctl.kube.client import Client
 from labctl.kube.fencing import Bounds
 from labctl.runtime.clock import Clock, SystemClock, boottime_s
-from labctl.runtime.errors import UsageError
+from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.loop import Stop
-from labctl.runtime.shell import LocalShell
+from labctl.runtime.shell import LocalShell, Shell
 
 _EARLIER_STARTS_S = 60.0
+_ASK_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +43,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory_dir: str = "/run/labctl/volumes"
     log_dir: str = LOG_DIR
     fence_dir: str = FENCE_FOLDER
+    keep_pods: str = "/run/labctl/keep-pods"  # while this file is there, a shutdown is one of the whole lab
 
 
 def load_places(path: str) -> Places:
@@ -94,11 +99,25 @@ def assemble(config: Config, places: Places) -> Assembled:
         use_pod_cidr=network.use,
         log_dir=places.log_dir,
         before_listing=partial(await_earlier_starts, places.runtime.binary, places.runtime.namespace, clock),
+        goes_down=partial(goes_down, shell, places.keep_pods),
         enforcer=Enforcer(folder, Cgroups(), Bounds.of(config.timing), boottime_s, parent),
     )
     kubelet = Kubelet(config, client, heartbeat, world)
     server = serving.server(config, runtime, kubelet.raw_pods, clock, settings=places.runtime)
     return Assembled(kubelet, server)
+
+
+def goes_down(shell: Shell, keep_pods: str) -> bool:
+    """Whether the machine is being shut down, and its pods are to move: not where the whole lab is halted."""
+    if os.path.exists(keep_pods):
+        return False
+    try:
+        # By systemd's own socket: neither logind nor a message bus need be there. The exit code is 1 while it stops.
+        said = shell.run(["systemctl", "is-system-running"], check=False, timeout_s=_ASK_S).stdout.strip()
+    except LabError as error:
+        _log.warning("systemd does not say whether the machine goes down: %s", error)
+        return False
+    return said == "stopping"
 
 
 def await_earlier_starts(binary: str, namespace: str, clock: Clock) -> None:

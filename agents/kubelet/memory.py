@@ -65,6 +65,7 @@ class Memory:
     volumes_ready: bool = False
     clean: bool = False
     final: bool = False  # the API has the last word on a pod that is being deleted
+    reported: bool = False  # the API has the status of the last look
     refused: bool = False  # the API calls our status invalid: no deletion waits for it
     removed: bool = False
     confirmed: bool = False  # the API has been told that nothing is left

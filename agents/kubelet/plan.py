@@ -94,6 +94,8 @@ def plan(pod: Pod, seen: Seen, timing: Profile) -> Plan:
     if seen.removed or pod.terminating:
         return Plan(tuple(_delete(pod, seen)))
     if look.outcome(pod, seen):
+        if seen.rejection is not None and seen.rejection.begins_s > seen.now_s:
+            return Plan((), seen.rejection.begins_s - seen.now_s)
         return Plan((*_stop_all(pod, seen), *_give_back(seen)))
     return _run(pod, seen, timing)
 
@@ -102,8 +104,8 @@ def grace_s(pod: Pod, seen: Seen) -> float:
     """The grace a container of this pod gets now."""
     asked = pod.metadata.deletion_grace_period_seconds if pod.terminating else None
     wanted_s = float(pod.spec.termination_grace_period_seconds if asked is None else asked)
-    if seen.rejection is not None and seen.rejection.reason == "Evicted":
-        wanted_s = MINIMUM_GRACE_S
+    if seen.rejection is not None and seen.rejection.grace_s is not None:
+        wanted_s = min(wanted_s, seen.rejection.grace_s)
     return max(MINIMUM_GRACE_S, wanted_s)
 
 
@@ -267,7 +269,7 @@ def _remove(seen: Seen, entries: Iterable[ContainerStatus]) -> Iterator[Remove]:
 
 def all_dead(pod: Pod, seen: Seen) -> bool:
     """Whether a pod that is being deleted has nothing left that runs or is about to."""
-    return pod.terminating and not seen.starting and not _running(seen)
+    return pod.terminating and not look.alive(seen)
 
 
 def _running(seen: Seen) -> list[ContainerStatus]:

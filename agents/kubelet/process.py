@@ -19,11 +19,13 @@ from agents.kubelet.observer import Observer
 from agents.kubelet.reporter import Reporter
 from agents.kubelet.runtime import ContainerRuntime
 from agents.kubelet.self_fencing import Means, SelfFencing, Unfenced
+from agents.kubelet.shutdown import FLUSH_S
 from agents.kubelet.stats import Machine as Measured
 from agents.kubelet.sync import Parts, Sync
 from labctl.kube.client import Client
 from labctl.kube.events import Recorder
 from labctl.kube.informer import Informer
+from labctl.kube.meta import Reference
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Stop
@@ -31,6 +33,7 @@ from labctl.runtime.loop import Stop
 LOG_DIR = "/var/log/pods"
 _LANES = {"runtime": 4, "stop": 64, "api": 2}  # threads at most; they are made when needed
 
+_ANNOUNCE_S = 3.0  # an API that does not answer holds up no shutdown
 _PASS_S = 5.0  # a pass over the pods is given this long to end
 
 _log = logging.getLogger(__name__)
@@ -64,10 +67,11 @@ class World:
     log_dir: str = LOG_DIR
     before_listing: Callable[[], None] = lambda: None  # e.g. wait for what an earlier kubelet left running
     enforcer: Enforcer | None = None  # None: no pod is fenced here
+    goes_down: Callable[[], bool] = lambda: False  # whether the machine does, and not the kubelet alone
 
 
 class Kubelet:
-    """One node's kubelet. `run` blocks until `stop`; containers run on."""
+    """One node's kubelet. `run` blocks until `asked`; containers run on, unless the machine goes down."""
 
     def __init__(self, config: Config, client: Client, heartbeat_client: Client, world: World) -> None:
         self.config, self._client, self._world = config, client, world
@@ -92,12 +96,13 @@ class Kubelet:
         self.hands = Hands(self._tools(), self._machine())
         self.sync = Sync(self._parts())
 
-    def run(self, stop: Stop) -> None:
-        """Register, then keep node, lease and pods true until `stop`."""
-        config = self.config
+    def run(self, asked: Stop) -> None:
+        """Register, then keep node, lease and pods true until `asked`, and until the pods of a machine that goes down
+        have ended in order."""
+        config, stop = self.config, Stop()
         self.observer.start(stop)
         self._recorder.start(stop)
-        self.reporter.register(stop)
+        self.reporter.register(asked)
         self._heartbeat.start(stop)
         if self.fencing is not None:
             self.fencing.start(stop)
@@ -109,11 +114,25 @@ class Kubelet:
         _log.info("running", extra={"kv": {"node": config.node_name, "address": config.node_ip}})
         loop = threading.Thread(target=self.sync.run, args=(stop,), name="pods", daemon=True)
         loop.start()
-        while not stop.wait_s(3600.0):
+        while not asked.wait_s(3600.0):
             pass
+        if self._world.goes_down():
+            self._end_pods()
+        stop.set()
         self._ring()
         loop.join(_PASS_S)
         self._lanes.shut_down()
+
+    def _end_pods(self) -> None:
+        """Not Ready first, so that nothing new comes and all know why; then the pods."""
+        timing = self.config.timing
+        about = Reference(api_version="v1", kind="Node", name=self.config.node_name, uid=self.config.node_name)
+        self._recorder.normal(about, "Shutdown", "Shutdown manager detected shutdown event")
+        _log.info("the machine goes down: its pods end in order")
+        if not self.reporter.close(_ANNOUNCE_S):
+            _log.warning("the API was not told that the node is shutting down")
+        if not self.sync.end_pods(timing.shutdown_grace_s + FLUSH_S + _PASS_S):
+            _log.warning("not every pod has ended in time")
 
     def raw_pods(self) -> list[msgspec.Raw]:
         """The pods of this node as the API server has them."""

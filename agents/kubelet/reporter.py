@@ -59,6 +59,7 @@ class Reporter:
         self._pressures: dict[str, float] = {}
         self._posted_s: float | None = None
         self._runtime_seen: tuple[float, str, tuple[Image, ...]] | None = None  # when it was well last, and as what
+        self._closing, self.closed = threading.Event(), threading.Event()
         self._seen: tuple[msgspec.Raw | None, Node, Document] = (None, Node(), {})
         self.nodes: NodeSource | None = None
         self.on_pod_cidr: Callable[[str], None] = lambda _: None
@@ -79,7 +80,14 @@ class Reporter:
             allocatable=node.allocatable(self._config, self._machine),
             network_ready=bool(found.spec.pod_cidr),
             annotations=found.metadata.annotations,
+            shutting_down=self._closing.is_set(),
         )
+
+    def close(self, within_s: float) -> bool:
+        """The machine goes down: say so, and take no pod any more; whether the API knows in time."""
+        self._closing.set()
+        self.wake.ring()
+        return self.closed.wait(within_s)
 
     def register(self, stop: Stop) -> None:
         """Create the Node, or adopt the one that is there; tried until it works or `stop`."""
@@ -107,11 +115,14 @@ class Reporter:
         if not found.metadata.uid:
             return _SOON_S  # the informer has not brought it yet, or somebody deleted it
         self._take_network(found)
+        closing = self._closing.is_set()
         wanted = node.status(self._config, self._machine, self._health(found), base, self._clock.now())
         due = self._posted_s is None or now_s - self._posted_s >= timing.node_status_report_s
         if due or node.changed(base, wanted):
             self._post(found, wanted)
             self._posted_s = now_s
+        if closing:
+            self.closed.set()
         return timing.node_status_s
 
     def _run(self, stop: Stop) -> None:
@@ -155,6 +166,8 @@ class Reporter:
         if not found.spec.pod_cidr:
             reason = "NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod CIDR yet"
             problems.append(f"container runtime network not ready: {reason}")
+        if self._closing.is_set():
+            problems.append("node is shutting down")
         return Health(version, ", ".join(problems), frozenset(self._pressures), images)
 
     def _take_network(self, found: Node) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from agents.kubelet import seen as look
+from agents.kubelet import shutdown
 from agents.kubelet.admit import admit
 from agents.kubelet.apply import Hands, about
 from agents.kubelet.checks import target_of
@@ -50,6 +51,7 @@ class Facts:
     allocatable: Mapping[str, int] = field(default_factory=dict)  # CPU in thousandths, the rest in units
     network_ready: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
+    shutting_down: bool = False
 
 
 class _Headed(msgspec.Struct, frozen=True):
@@ -130,7 +132,8 @@ class Roster:
         if has_containers or memory.base.get("startTime") or pod.terminating or memory.base.get("reason"):
             return
         others = [other.pod for other in self.memories.values() if other is not memory and _counts(other)]
-        memory.rejection = admit(pod, others, allocatable=facts.allocatable, labels=facts.labels)
+        memory.rejection = shutdown.REFUSED if facts.shutting_down else None
+        memory.rejection = memory.rejection or admit(pod, others, allocatable=facts.allocatable, labels=facts.labels)
         if memory.rejection is not None:
             self._recorder.warning(about(pod), memory.rejection.reason, memory.rejection.message)
 

@@ -44,10 +44,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why this node does not run the pod, e.g. OutOfcpu, Evicted."""
+    """Why this node does not run the pod, e.g. OutOfcpu, or no longer runs it: Evicted, Terminated."""
 
     reason: str
     message: str
+    grace_s: float | None = None  # at most so long between SIGTERM and SIGKILL; None: as the pod asks
+    begins_s: float = 0.0  # no container is told to end before, on the clock of `Seen.now_s`
+    disrupts: bool = False  # the pod had been taken before: told by the condition DisruptionTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +217,11 @@ def outcome(pod: Pod, seen: Seen) -> str:
     if any(should_restart(pod, container, entry) for container, entry in pairs):
         return ""
     return "Failed" if any(failed(entry) for _, entry in pairs) else "Succeeded"
+
+
+def alive(seen: Seen) -> bool:
+    """Whether anything of the pod runs or is about to."""
+    return bool(seen.starting) or any(entry.phase == "running" for entry in seen.containers)
 
 
 def deadline_passed(pod: Pod, seen: Seen) -> bool:

@@ -20,6 +20,7 @@ from labctl.kube.timing import Profile
 from labctl.runtime.clock import rfc3339
 
 Document = dict[str, Any]
+_ENDED = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ def render(pod: Pod, seen: Seen, base: Mapping[str, Any], place: Place) -> Docum
     inits = [_container(pod, seen, c, place) for c in pod.spec.init_containers if not refused]
     mains = [_container(pod, seen, c, place) for c in pod.spec.containers if not refused]
     phase = _phase(pod, seen)
+    shown, (reason, message) = phase, _why(pod, seen)
+    if phase in _ENDED and pod.status.phase not in _ENDED and look.alive(seen):
+        shown, reason, message = pod.status.phase or "Pending", "", ""  # not before its last container has ended
     address = _address(pod, seen, base, place)
-    rejected = _why(pod, seen)
     return {
-        "phase": phase,
+        "phase": shown,
         "conditions": _conditions(pod, seen, phase, base, place),
         "startTime": base.get("startTime") or rfc3339(place.now),
         "hostIP": place.host_ip,
@@ -50,8 +53,8 @@ def render(pod: Pod, seen: Seen, base: Mapping[str, Any], place: Place) -> Docum
         "qosClass": base.get("qosClass") or qos_class(pod),
         "initContainerStatuses": inits or None,
         "containerStatuses": mains or None,
-        "reason": rejected[0] or base.get("reason"),
-        "message": rejected[1] or base.get("message"),
+        "reason": reason or base.get("reason"),
+        "message": message or base.get("message"),
         "observedGeneration": pod.metadata.generation or None,
     }
 
@@ -64,7 +67,7 @@ def changes(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> Document:
 def _why(pod: Pod, seen: Seen) -> tuple[str, str]:
     if seen.rejection is not None:
         return seen.rejection.reason, seen.rejection.message
-    if pod.status.phase not in {"Succeeded", "Failed"} and look.deadline_passed(pod, seen):
+    if pod.status.phase not in _ENDED and look.deadline_passed(pod, seen):
         return "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
     return "", ""
 
@@ -240,8 +243,10 @@ def _conditions(pod: Pod, seen: Seen, phase: str, base: Mapping[str, Any], place
     }
     if "PodScheduled" not in before:
         mine["PodScheduled"] = ("True", "", "")
-    if phase in {"Failed", "Succeeded"} and pod.status.phase == phase and not pod.terminating and "Ready" in before:
+    if phase in _ENDED and pod.status.phase == phase and not pod.terminating and "Ready" in before:
         mine = {"PodReadyToStartContainers": mine["PodReadyToStartContainers"]}  # a finished pod's verdict stands
+    if seen.rejection is not None and seen.rejection.disrupts:
+        mine["DisruptionTarget"] = ("True", "TerminationByKubelet", seen.rejection.message)
     told = [_condition(pod, kind, value, before.get(kind), place) for kind, value in mine.items()]
     return _in_order(before, told)
 

@@ -19,6 +19,7 @@ from agents.kubelet import seen as look
 from agents.kubelet import status
 from agents.kubelet.apply import Hands, about
 from agents.kubelet.checks import Checker
+from agents.kubelet.end import End
 from agents.kubelet.memory import RETRY_S, Memory, flight_key
 from agents.kubelet.observer import Observer
 from agents.kubelet.plan import (
@@ -108,6 +109,7 @@ class Sync:
         self.roster = Roster(parts.pods, parts.hands, parts.recorder, parts.clock)
         self._completions: deque[_Completion] = deque()
         self._refreshed_s = parts.clock.monotonic_s()
+        self._end = End()
 
     def run(self, stop: StopRequest) -> None:
         """Decide whenever woken or due, until `stop`."""
@@ -146,7 +148,15 @@ class Sync:
             if refresh:
                 self._refresh_volumes(memory, seen)
             wait_s = min(wait_s, resting_s, self._decide(memory, seen, facts))
+        ending_s = self._end.step(self.roster.memories.values(), listing.containers, now_s, self._parts.timing)
+        wait_s = min(wait_s, ending_s)
         return max(0.0, 0.0 if self._completions else wait_s)
+
+    def end_pods(self, within_s: float) -> bool:
+        """The machine goes down: end the pods in order; whether that was through in time. Called by another thread."""
+        self._end.asked.set()
+        self.wake.ring()
+        return self._end.over.wait(within_s)
 
     def pods(self) -> list[Pod]:
         """The pods this node has, as last decided on; for the kubelet's own API."""
@@ -160,6 +170,7 @@ class Sync:
         diff = status.changes(memory.base, wanted)
         reported = memory.final or not diff or memory.told == (wanted, diff)
         memory.final = memory.final or (reported and planning.all_dead(memory.pod, seen))
+        memory.reported = reported
         seen = replace(seen, reported=reported or memory.refused)
         decided = planning.plan(memory.pod, seen, self._parts.timing)
         for step in decided.instructions:

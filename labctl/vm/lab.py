@@ -23,6 +23,7 @@ from labctl.runtime.loop import wait_for
 from labctl.vm import health, members, pki, providers, provision, ssh, tools, waiting
 from labctl.vm.etcd import Etcd
 from labctl.vm.fence import service
+from labctl.vm.keeping import keep_pods
 from labctl.vm.layout import lay_out
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
@@ -173,6 +174,7 @@ class Lab:
         """Shut every machine down in order; disks and addresses stay."""
         with self.state.locked("halt"), reporter.phase("halt"):
             service.stop(self.state.dir)
+            keep_pods(self.site, self.provider, self.clock)
             self.provider.halt(self.site, (), reporter.event)
 
     def destroy(self, reporter: Reporter) -> None:
