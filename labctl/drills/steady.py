@@ -12,7 +12,7 @@ from labctl.drills.model import Drill, Facts, Options
 from labctl.drills.records import HealEnded, Inspected, Probed, Scene, Wrote
 from labctl.drills.target import Target
 from labctl.drills.workload import Image, Workload
-from labctl.kube.errors import Unavailable
+from labctl.kube.errors import ServerError
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError, UsageError
@@ -39,7 +39,7 @@ def check_reachable(target: Target) -> None:
     """NotSteady where nobody answers as the lab's API: it is down."""
     try:
         target.client.list(NODES)
-    except Unavailable as error:
+    except ServerError as error:
         raise NotSteady(
             f"lab {target.lab!r} is down, or its API cannot be reached: {error}",
             hint="`labctl status` shows its machines, `labctl up` brings it up again",

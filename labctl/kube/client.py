@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from labctl.kube.errors import ApiError, Document, Expired, Unavailable, from_status
+from labctl.kube.errors import ApiError, Document, Expired, ServerTimeout, Unavailable, from_status
 from labctl.kube.kubeconfig import Endpoint, load
 from labctl.kube.resources import Resource
 from labctl.runtime.sockets import keepalive
@@ -32,6 +32,9 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 # a TLS handshake that is given up is work for nothing, and asked for again it keeps a slow server slow.
 _HANDSHAKE_S = (3.0, 8.0)  # at least, at most; else as long as the answer may take
 _LIST_S = 30.0
+# The server is told how long we wait, and has this part of it: an answer that says "not in time" keeps the connection,
+# and nobody works on for a client that left. To a slow server both are worth more than the answer itself.
+_SERVERS_PART = 0.8
 _READ_BYTES = 1 << 16
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -106,8 +109,9 @@ class Client:
         """One request; the answer's body. Raises the ApiError of its Status, Unavailable where nobody answers."""
         data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
         headers = self._headers | {"Accept": accept} | ({"Content-Type": content_type} if data is not None else {})
-        target = f"{path}?{urlencode(query)}" if query else path
-        answer = self._open(method, target, data, headers, read_s=timeout_s or self._timeout_s)
+        read_s = timeout_s or self._timeout_s
+        target = f"{path}?{urlencode({**(query or {}), 'timeout': f'{read_s * _SERVERS_PART:g}s'})}"
+        answer = self._open(method, target, data, headers, read_s=read_s)
         return bytes(answer.data)
 
     def get(self, resource: Resource, name: str, namespace: str = "") -> Document:
@@ -258,13 +262,16 @@ class Client:
                 if number == 0 and _cut(error):
                     servers.insert(1, server)  # an address that moves is another machine's by now
                 continue
-            self._doubted = ""
             if answer.status < 400:
+                self._doubted = ""
                 return answer
             failure = error_of(answer)
-            if not isinstance(failure, Unavailable):
+            if not isinstance(failure, (Unavailable, ServerTimeout)):
+                self._doubted = ""
                 raise failure
-            self._rotate(server)  # it is up and cannot serve, e.g. without etcd: another may
+            if isinstance(failure, Unavailable) or self._doubted == server:
+                self._rotate(server)  # it is up and cannot serve, e.g. without etcd: another may
+            self._doubted = server if isinstance(failure, ServerTimeout) else ""
             if method != "GET":
                 raise failure
         if isinstance(failure, ApiError):

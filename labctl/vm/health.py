@@ -10,6 +10,8 @@ from labctl.kube.client import Client
 from labctl.kube.errors import ApiError
 from labctl.kube.resources import LEASES, NODES
 
+_EXCEPT = {"exclude": "poststarthook/rbac/bootstrap-roles"}
+
 
 class _Condition(msgspec.Struct, frozen=True):
     type: str
@@ -40,7 +42,7 @@ def api_ready(client: Client) -> bool:
     The rest of the default policy is written while the nodes come up: 125 objects take an emulated machine long.
     """
     try:
-        return client.request("GET", "/readyz?exclude=poststarthook/rbac/bootstrap-roles", timeout_s=3.0) == b"ok"
+        return client.request("GET", "/readyz", query=_EXCEPT, timeout_s=3.0) == b"ok"
     except ApiError:
         return False
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ class Request:
     """One request and the means to answer it."""
 
     method: str
-    path: str
+    path: str  # without how long the client waits
     body: bytes
     raw: http.server.BaseHTTPRequestHandler
 
@@ -65,6 +66,7 @@ class FakeServer:
     url: str
     handle: Handler
     requests: list[tuple[str, str]] = field(default_factory=list)
+    timeouts: list[str] = field(default_factory=list)  # how long each client said it waits, e.g. `8s`
 
     def client(self, *more: str, **options: Any) -> Client:
         """A client of this server, with `more` servers before it."""
@@ -83,8 +85,13 @@ def server() -> Iterator[FakeServer]:
 
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            fake.requests.append((self.command, self.path))
-            fake.handle(Request(self.command, self.path, self.rfile.read(length), self))
+            parts = urlsplit(self.path)
+            query = parse_qsl(parts.query, keep_blank_values=True)
+            fake.timeouts += [value for name, value in query if name == "timeout"]
+            rest = urlencode([(name, value) for name, value in query if name != "timeout"])
+            path = f"{parts.path}?{rest}" if rest else parts.path
+            fake.requests.append((self.command, path))
+            fake.handle(Request(self.command, path, self.rfile.read(length), self))
 
         do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = _any  # noqa: N815
 

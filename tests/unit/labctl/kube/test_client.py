@@ -6,7 +6,7 @@ import pytest
 
 from labctl.kube.client import Client
 from labctl.kube.election import LeadershipLost
-from labctl.kube.errors import Conflict, Expired, NotFound, Unavailable
+from labctl.kube.errors import Conflict, Expired, NotFound, ServerTimeout, Unavailable
 from labctl.kube.kubeconfig import Endpoint
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import SystemClock
@@ -115,6 +115,23 @@ def test_a_read_moves_on_from_a_server_that_cannot_serve(server: FakeServer) -> 
 
     server.handle = handle
     assert server.client(server.url.replace("127.0.0.1", "localhost")).get(PODS, "a") == {"kind": "Pod"}
+
+
+def test_the_server_is_told_how_long_the_answer_is_worth_having(server: FakeServer) -> None:
+    server.handle = lambda request: request.json(200, {"kind": "Pod"})
+    client = server.client(timeout_s=5.0)
+    client.get(PODS, "a", "default")
+    client.patch(PODS, "a", {}, "default", timeout_s=1.5)
+    assert server.timeouts == ["4s", "1.2s"]
+
+
+def test_a_server_out_of_time_is_asked_once_more_before_it_is_tried_last(server: FakeServer) -> None:
+    server.handle = lambda request: request.json(504, status(504, "Timeout"))
+    client = Client(Endpoint(servers=(server.url, NOBODY)))
+    for expected in ([server.url, NOBODY], [NOBODY, server.url]):
+        with pytest.raises(ServerTimeout):
+            client.create(PODS, {}, "default")
+        assert client._servers == expected
 
 
 def test_nobody_at_home_is_unavailable_within_seconds() -> None:
