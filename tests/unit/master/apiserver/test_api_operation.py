@@ -104,6 +104,15 @@ def test_the_clusters_own_components_are_served_before_everybody_else() -> None:
     assert len(needed) < len(whole) / 4
 
 
+def test_masters_that_start_together_share_the_default_policy() -> None:
+    whole = policy.default_roles()
+    orders = [bootstrap_rbac.in_own_order(whole, f"10.77.0.{last}") for last in (10, 11, 12)]
+    assert all(sorted(map(repr, order)) == sorted(map(repr, whole)) for order in orders)
+    starts = sorted(whole.index(order[0]) for order in orders)
+    third = len(whole) // 3
+    assert [0, third, 2 * third] == pytest.approx(starts, abs=1)
+
+
 def test_metrics_count_requests_under_upstreams_names(api: Api) -> None:
     api.create(MAPS, config_map("a"))
     api.get(f"{MAPS}/a")
