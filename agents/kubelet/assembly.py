@@ -15,6 +15,7 @@ from agents.kubelet import lease, node, serving, stats, volumes
 from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.config import Config
 from agents.kubelet.enforcer import Enforcer
+from agents.kubelet.evictor import NodeConsumption
 from agents.kubelet.fence_folder import DEFAULT as FENCE_FOLDER
 from agents.kubelet.fence_folder import FenceFolder
 from agents.kubelet.nerdctl import NerdctlRuntime
@@ -43,6 +44,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory_dir: str = "/run/labctl/volumes"
     log_dir: str = LOG_DIR
     fence_dir: str = FENCE_FOLDER
+    image_dir: str = "/var/lib/containerd"
     keep_pods: str = "/run/labctl/keep-pods"  # while this file is there, a shutdown is one of the whole lab
 
 
@@ -79,7 +81,7 @@ def assemble(config: Config, places: Places) -> Assembled:
         config.kubeconfig, user_agent="kubelet-heartbeat", timeout_s=lease.deadline_s(config.timing), pool=1
     )
     network = PodNetwork(shell, clock, places.network)
-    measure = partial(stats.machine, config.root_dir)
+    measure = partial(stats.machine, config.root_dir, image_dir=places.image_dir)
     room = node.allocatable(config, measure())
     place = volumes.Place(
         config.root_dir,
@@ -99,6 +101,7 @@ def assemble(config: Config, places: Places) -> Assembled:
         use_pod_cidr=network.use,
         log_dir=places.log_dir,
         before_listing=partial(await_earlier_starts, places.runtime.binary, places.runtime.namespace, clock),
+        consumption=NodeConsumption(Cgroups(), parent, config.root_dir, places.log_dir),
         goes_down=partial(goes_down, shell, places.keep_pods),
         enforcer=Enforcer(folder, Cgroups(), Bounds.of(config.timing), boottime_s, parent),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 _KILL_ROUNDS = 10
+_UNLIMITED = 2**60  # cgroup v1 has a number for "no limit": the largest that fits, in whole pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class Cgroups:
             cpu_ns = _number(self._dir("cpuacct", path) / "cpuacct.usage")
             inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
         return Usage(cpu_ns, used, max(0, used - inactive), rss, _number(self._dir("pids", path) / "pids.current"))
+
+    def memory_limit(self, path: str) -> int:
+        """The most memory that a cgroup may have, in bytes; 0 where none is set."""
+        name = "memory.max" if self.unified else "memory.limit_in_bytes"
+        limit = _number(self._dir("memory", path) / name)
+        return limit if limit < _UNLIMITED else 0
 
     def oom_kills(self, path: str) -> int:
         """How many processes of a cgroup the kernel killed for want of memory."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from agents.kubelet.config import Config
+from agents.kubelet.eviction import MEMORY_BYTES, NODEFS_SHARE, Crossed
 from agents.kubelet.runtime import Image
 from agents.kubelet.stats import Machine
 from labctl.kube import quantity
@@ -22,9 +23,7 @@ Document = dict[str, Any]
 
 KUBELET_VERSION = "v1.37.0"
 MAX_PODS = 110  # upstream's default
-PRESSURE_HOLDS_S = 300.0  # evictionPressureTransitionPeriod
-_EVICTION_MEMORY = 100 * 2**20
-_EVICTION_DISK, _EVICTION_INODES = 0.10, 0.05
+_PIDS_SHARE = 0.10
 _IMAGES = 50  # as upstream's nodeStatusMaxImages
 _NAMES = 5
 _PRESSURES = {
@@ -58,27 +57,20 @@ def allocatable(config: Config, machine: Machine) -> dict[str, int]:
     """Capacity less what hard eviction keeps free."""
     whole = capacity(config, machine)
     return whole | {
-        "memory": max(0, whole["memory"] - _EVICTION_MEMORY),
-        "ephemeral-storage": int(whole["ephemeral-storage"] * (1 - _EVICTION_DISK)),
+        "memory": max(0, whole["memory"] - MEMORY_BYTES),
+        "ephemeral-storage": int(whole["ephemeral-storage"] * (1 - NODEFS_SHARE)),
     }
 
 
-def under_pressure(machine: Machine) -> frozenset[str]:
-    """The pressure conditions whose hard eviction thresholds are crossed now."""
-    found = set()
-    if machine.memory_available_bytes < _EVICTION_MEMORY:
-        found.add("MemoryPressure")
-    low_disk = machine.disk_available_bytes < machine.disk_bytes * _EVICTION_DISK
-    if low_disk or (machine.inodes and machine.inodes_available < machine.inodes * _EVICTION_INODES):
-        found.add("DiskPressure")
-    if machine.pids_max and machine.pids >= machine.pids_max * (1 - _EVICTION_DISK):
-        found.add("PIDPressure")
-    return frozenset(found)
+def under_pressure(machine: Machine, short: Iterable[Crossed]) -> frozenset[str]:
+    """The pressure conditions of the thresholds that are crossed now, and that of process numbers."""
+    few = machine.pids_max and machine.pids >= machine.pids_max * (1 - _PIDS_SHARE)
+    return frozenset({one.condition for one in short} | ({"PIDPressure"} if few else set()))
 
 
-def held(now_s: float, crossed: Iterable[str], last_s: Mapping[str, float]) -> dict[str, float]:
-    """When each pressure was last seen; a pressure holds until it has been gone for `PRESSURE_HOLDS_S`."""
-    kept = {kind: at_s for kind, at_s in last_s.items() if now_s - at_s < PRESSURE_HOLDS_S}
+def held(now_s: float, crossed: Iterable[str], last_s: Mapping[str, float], holds_s: float) -> dict[str, float]:
+    """When each pressure was last seen; it holds until it has been gone for evictionPressureTransitionPeriod."""
+    kept = {kind: at_s for kind, at_s in last_s.items() if now_s - at_s < holds_s}
     return kept | dict.fromkeys(crossed, now_s)
 
 

@@ -96,7 +96,7 @@ def plan(pod: Pod, seen: Seen, timing: Profile) -> Plan:
     if look.outcome(pod, seen):
         if seen.rejection is not None and seen.rejection.begins_s > seen.now_s:
             return Plan((), seen.rejection.begins_s - seen.now_s)
-        return Plan((*_stop_all(pod, seen), *_give_back(seen)))
+        return Plan((*_stop_all(pod, seen), *_give_back(pod, seen)))
     return _run(pod, seen, timing)
 
 
@@ -129,11 +129,19 @@ def _delete(pod: Pod, seen: Seen) -> Iterator[Instruction]:
     yield Forget() if seen.removed else DeletePod()
 
 
-def _give_back(seen: Seen) -> Iterator[Instruction]:
-    """A finished pod keeps its dead containers (for logs) and its volumes until it is deleted, but no address."""
-    if seen.starting or _running(seen) or seen.sandbox is None or seen.busy & {"sandbox", "remove-sandbox"}:
+def _give_back(pod: Pod, seen: Seen) -> Iterator[Instruction]:
+    """A finished pod keeps its dead containers (for logs) and its volumes until it is deleted, but no address.
+
+    One that was evicted keeps nothing: the node needs the room.
+    """
+    if look.alive(seen):
         return
-    yield RemoveSandbox()
+    if seen.sandbox is not None and not seen.busy & {"sandbox", "remove-sandbox"}:
+        yield RemoveSandbox()
+    if seen.reported and look.evicted(pod, seen):
+        yield from _remove(seen, seen.containers)
+        if not seen.clean and not seen.busy & {"cleanup", "volumes"}:
+            yield CleanUp()
 
 
 def _stop_all(pod: Pod, seen: Seen) -> Iterator[Instruction]:

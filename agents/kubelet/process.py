@@ -15,6 +15,7 @@ from agents.kubelet.apply import Hands, Machine, Tools, Volumes
 from agents.kubelet.checks import Checker
 from agents.kubelet.config import Config
 from agents.kubelet.enforcer import Enforcer
+from agents.kubelet.evictor import Consumption, Evictor
 from agents.kubelet.observer import Observer
 from agents.kubelet.reporter import Reporter
 from agents.kubelet.runtime import ContainerRuntime
@@ -67,6 +68,7 @@ class World:
     log_dir: str = LOG_DIR
     before_listing: Callable[[], None] = lambda: None  # e.g. wait for what an earlier kubelet left running
     enforcer: Enforcer | None = None  # None: no pod is fenced here
+    consumption: Consumption | None = None  # None: no pod is given up for want of room
     goes_down: Callable[[], bool] = lambda: False  # whether the machine does, and not the kubelet alone
 
 
@@ -176,4 +178,5 @@ class Kubelet:
             executor=self._lanes,
             facts=self.reporter.facts,
             fencing=self.fencing or Unfenced(),
+            evictor=Evictor(used, self._recorder) if (used := self._world.consumption) else None,
         )

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agents.kubelet import node
+from agents.kubelet import eviction, node
 from agents.kubelet.config import Config
+from agents.kubelet.eviction import Crossed
 from agents.kubelet.memory import Stored
 from agents.kubelet.node import Health
 from agents.kubelet.roster import Facts
@@ -57,6 +58,8 @@ class Reporter:
         self._measure, self._clock = measure, clock
         self._machine = measure()
         self._pressures: dict[str, float] = {}
+        self._short: tuple[Crossed, ...] = ()
+        self._looks = 0
         self._posted_s: float | None = None
         self._runtime_seen: tuple[float, str, tuple[Image, ...]] | None = None  # when it was well last, and as what
         self._closing, self.closed = threading.Event(), threading.Event()
@@ -81,6 +84,9 @@ class Reporter:
             network_ready=bool(found.spec.pod_cidr),
             annotations=found.metadata.annotations,
             shutting_down=self._closing.is_set(),
+            pressures=frozenset(self._pressures),
+            short=self._short,
+            looks=self._looks,
         )
 
     def close(self, within_s: float) -> bool:
@@ -110,7 +116,12 @@ class Reporter:
         timing = self._config.timing
         now_s = self._clock.monotonic_s()
         self._machine = self._measure()
-        self._pressures = node.held(now_s, node.under_pressure(self._machine), self._pressures)
+        self._short = eviction.crossed(self._machine, self._config.disk_bytes)
+        under = node.under_pressure(self._machine, self._short)
+        self._pressures = node.held(now_s, under, self._pressures, timing.pressure_holds_s)
+        self._looks += 1
+        if self._short:
+            self.on_change()
         found, base = self._node()
         if not found.metadata.uid:
             return _SOON_S  # the informer has not brought it yet, or somebody deleted it

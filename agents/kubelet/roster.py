@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,9 +11,10 @@ import msgspec
 
 from agents.kubelet import seen as look
 from agents.kubelet import shutdown
-from agents.kubelet.admit import admit
+from agents.kubelet.admit import admit, pressed
 from agents.kubelet.apply import Hands, about
 from agents.kubelet.checks import target_of
+from agents.kubelet.eviction import Crossed
 from agents.kubelet.memory import Memory, Stored
 from agents.kubelet.observer import Listing
 from agents.kubelet.plan import container_of
@@ -52,6 +53,9 @@ class Facts:
     network_ready: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
     shutting_down: bool = False
+    pressures: frozenset[str] = frozenset()  # the node's conditions that are True
+    short: Sequence[Crossed] = ()  # what is short, by the last look at the machine
+    looks: int = 0  # at the machine, so far
 
 
 class _Headed(msgspec.Struct, frozen=True):
@@ -133,6 +137,7 @@ class Roster:
             return
         others = [other.pod for other in self.memories.values() if other is not memory and _counts(other)]
         memory.rejection = shutdown.REFUSED if facts.shutting_down else None
+        memory.rejection = memory.rejection or pressed(pod, facts.pressures)
         memory.rejection = memory.rejection or admit(pod, others, allocatable=facts.allocatable, labels=facts.labels)
         if memory.rejection is not None:
             self._recorder.warning(about(pod), memory.rejection.reason, memory.rejection.message)

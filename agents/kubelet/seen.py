@@ -19,6 +19,7 @@ GRACE = "labctl.io/grace-seconds"  # for when the pod's object is gone before it
 LASTING_S = 600.0  # a container that ran this long starts with a clean record
 
 SANDBOX_SLOT, VOLUMES_SLOT = "/sandbox", "/volumes"  # beside container names, which have no slash
+EVICTED = "Evicted"
 CONFIG_REASON = "CreateContainerConfigError"
 
 
@@ -222,6 +223,11 @@ def outcome(pod: Pod, seen: Seen) -> str:
 def alive(seen: Seen) -> bool:
     """Whether anything of the pod runs or is about to."""
     return bool(seen.starting) or any(entry.phase == "running" for entry in seen.containers)
+
+
+def evicted(pod: Pod, seen: Seen) -> bool:
+    """Whether the node gave the pod up for want of room."""
+    return EVICTED in {pod.status.reason, seen.rejection.reason if seen.rejection else ""}
 
 
 def deadline_passed(pod: Pod, seen: Seen) -> bool:

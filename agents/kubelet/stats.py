@@ -38,20 +38,25 @@ class Machine:
     kernel_version: str
     os_image: str
     architecture: str
+    image_disk_bytes: int = 0  # of the disk that holds images and containers; 0 where that is the same one
+    image_disk_available_bytes: int = 0
 
 
-def machine(root_dir: str = "/", *, etc: str = "/etc") -> Machine:
-    """Measure now; the disk is the one that holds `root_dir`, or the nearest folder above it that exists."""
+def machine(root_dir: str = "/", *, etc: str = "/etc", image_dir: str = "", cgroups: Cgroups | None = None) -> Machine:
+    """Measure now; a disk is the one that holds the folder, or the nearest folder above it that exists.
+
+    A system container sees its host's memory: its own is what its control group may have.
+    """
     memory = psutil.virtual_memory()
-    place = Path(root_dir)
-    while not place.exists():
-        place = place.parent
+    memory_bytes, available_bytes = _own(memory.total, memory.available, cgroups or Cgroups())
+    place, images = _existing(root_dir), _existing(image_dir or root_dir)
     disk = os.statvfs(place)
+    apart = os.statvfs(images) if images.stat().st_dev != place.stat().st_dev else None
     machine_id = _line(Path(etc, "machine-id"))
     return Machine(
         cpus=psutil.cpu_count() or 1,
-        memory_bytes=memory.total,
-        memory_available_bytes=memory.available,
+        memory_bytes=memory_bytes,
+        memory_available_bytes=available_bytes,
         disk_bytes=disk.f_blocks * disk.f_frsize,
         disk_available_bytes=disk.f_bavail * disk.f_frsize,
         inodes=disk.f_files,
@@ -64,7 +69,24 @@ def machine(root_dir: str = "/", *, etc: str = "/etc") -> Machine:
         kernel_version=platform.release(),
         os_image=_os_image(Path(etc, "os-release")),
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        image_disk_bytes=apart.f_blocks * apart.f_frsize if apart else 0,
+        image_disk_available_bytes=apart.f_bavail * apart.f_frsize if apart else 0,
     )
+
+
+def _own(total: int, available: int, cgroups: Cgroups) -> tuple[int, int]:
+    """Memory, and what of it is available, within the limit of the control group that we see as the root."""
+    limit, used = cgroups.memory_limit("/"), cgroups.usage("/")
+    if not 0 < limit < total or used is None:
+        return total, available
+    return limit, max(0, min(available, limit - used.working_set_bytes))
+
+
+def _existing(folder: str) -> Path:
+    place = Path(folder)
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def summary(

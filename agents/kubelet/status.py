@@ -34,7 +34,8 @@ class Place:
 
 def render(pod: Pod, seen: Seen, base: Mapping[str, Any], place: Place) -> Document:
     """The pod's status now; `base` is the status the API has. Fields that must go are None."""
-    refused = seen.rejection is not None and not seen.containers  # never came as far as having containers
+    refusal = seen.rejection is not None and not seen.rejection.disrupts
+    refused = refusal and not seen.containers  # never came as far as having containers
     inits = [_container(pod, seen, c, place) for c in pod.spec.init_containers if not refused]
     mains = [_container(pod, seen, c, place) for c in pod.spec.containers if not refused]
     phase = _phase(pod, seen)

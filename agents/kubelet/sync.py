@@ -20,6 +20,7 @@ from agents.kubelet import status
 from agents.kubelet.apply import Hands, about
 from agents.kubelet.checks import Checker
 from agents.kubelet.end import End
+from agents.kubelet.evictor import Evictor
 from agents.kubelet.memory import RETRY_S, Memory, flight_key
 from agents.kubelet.observer import Observer
 from agents.kubelet.plan import (
@@ -81,6 +82,7 @@ class Parts:
     executor: Executor
     facts: Callable[[], Facts]
     fencing: Fencing = field(default_factory=Unfenced)
+    evictor: Evictor | None = None  # None: no pod is given up for want of room
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,9 @@ class Sync:
             wait_s = min(wait_s, resting_s, self._decide(memory, seen, facts))
         ending_s = self._end.step(self.roster.memories.values(), listing.containers, now_s, self._parts.timing)
         wait_s = min(wait_s, ending_s)
+        evictor, memories = self._parts.evictor, self.roster.memories
+        if evictor is not None and evictor.step(memories, listing.containers, facts, now_s):
+            return 0.0
         return max(0.0, 0.0 if self._completions else wait_s)
 
     def end_pods(self, within_s: float) -> bool:

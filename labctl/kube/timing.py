@@ -39,6 +39,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     restart_backoff_cap_s: float
     proxy_min_sync_s: float
     proxy_full_sync_s: float
+    pressure_holds_s: float  # a node's pressure is told for so long after it has gone
     shutdown_grace_s: float  # of a machine that shuts down in order: until all its pods must have ended
     shutdown_critical_s: float  # the part of it that is kept for critical pods, which end last
     shutdown_lead_s: float  # a pod has left its Services for so long before it is told to end
@@ -70,6 +71,7 @@ KUBERNETES = Profile(
     restart_backoff_cap_s=300,
     proxy_min_sync_s=1,
     proxy_full_sync_s=30,
+    pressure_holds_s=300,
     shutdown_grace_s=30,
     shutdown_critical_s=10,
     shutdown_lead_s=2,
@@ -101,6 +103,7 @@ FAST = Profile(
     restart_backoff_cap_s=30,
     proxy_min_sync_s=0.1,
     proxy_full_sync_s=10,
+    pressure_holds_s=10,
     shutdown_grace_s=10,
     shutdown_critical_s=4,
     shutdown_lead_s=1,

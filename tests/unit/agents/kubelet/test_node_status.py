@@ -11,6 +11,7 @@ import pytest
 
 from agents.kubelet import node
 from agents.kubelet.config import Config
+from agents.kubelet.eviction import crossed
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.lease import Heartbeat
 from agents.kubelet.node import Health
@@ -20,7 +21,7 @@ from agents.kubelet.stats import Machine
 from labctl.kube.component import load
 from labctl.kube.errors import Document
 from labctl.kube.resources import LEASES, NODES
-from labctl.kube.timing import FAST
+from labctl.kube.timing import FAST, KUBERNETES
 from labctl.runtime.clock import FakeClock
 from labctl.runtime.errors import UsageError
 from tests.unit.agents.kubelet.world import FakeApi
@@ -78,15 +79,17 @@ def test_conditions_of_others_stay() -> None:
     ],
 )
 def test_a_crossed_threshold_is_a_pressure(change: dict[str, Any], kind: str) -> None:
-    assert node.under_pressure(dataclasses.replace(MACHINE, **change)) == {kind}
+    changed = dataclasses.replace(MACHINE, **change)
+    assert node.under_pressure(changed, crossed(changed)) == {kind}
     told = node.status(CONFIG, MACHINE, Health("v", "", frozenset({kind})), {}, NOON)
     assert condition(told, kind)["status"] == "True"
 
 
 def test_a_pressure_holds_for_five_minutes() -> None:
-    seen = node.held(1_000.0, {"DiskPressure"}, {})
-    assert node.held(1_299.0, set(), seen) == seen
-    assert node.held(1_300.0, set(), seen) == {}
+    holds_s = KUBERNETES.pressure_holds_s
+    seen = node.held(1_000.0, {"DiskPressure"}, {}, holds_s)
+    assert node.held(1_299.0, set(), seen, holds_s) == seen
+    assert node.held(1_300.0, set(), seen, holds_s) == {}
 
 
 class World:

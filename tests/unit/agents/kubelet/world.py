@@ -11,6 +11,7 @@ import msgspec
 
 from agents.kubelet.apply import Hands, Machine, Tools
 from agents.kubelet.checks import Checker
+from agents.kubelet.evictor import Evictor
 from agents.kubelet.fake import FakeRuntime
 from agents.kubelet.observer import Observer
 from agents.kubelet.roster import Facts
@@ -211,6 +212,7 @@ class World:
     def __init__(self, root: Path, *pods: Document, timing: Profile = FAST, fencing: Any = None) -> None:
         self.clock = FakeClock()
         self.fencing = fencing or Unfenced()
+        self.evictor: Evictor | None = None
         self.root, self.timing = root, timing
         self.api = FakeApi()
         self.runtime = FakeRuntime(self.clock, images=["web:1"], registry=["remote:1"])
@@ -241,6 +243,7 @@ class World:
             executor=self.executor,
             facts=lambda: self.facts,
             fencing=self.fencing,
+            evictor=self.evictor,
         )
         self.sync = Sync(parts)
 
