@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from labctl.drills import views
 from labctl.drills.records import PodSeen, Scene
@@ -123,6 +124,7 @@ class Drain:
     `blocked`: a budget is expected to forbid it; then it took when the patience ran out and the budget was named.
     """
 
+    unfolds: ClassVar[bool] = True
     node: str
     namespace: str
     selector: Mapping[str, str] = field(hash=False)

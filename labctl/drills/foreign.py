@@ -23,7 +23,7 @@ from labctl.drills.hosts import Host, Inventory
 from labctl.drills.model import Drill, Options
 from labctl.drills.records import Inspected, Sampled
 from labctl.drills.target import Machine, Reopen
-from labctl.drills.undo import Action, DeleteObject, PlugIn, PowerOn, Resume, Uncordon
+from labctl.drills.undo import Action, DeleteObject, PlugIn, PowerOn, Rejoin, Resume, Uncordon, Untaint
 from labctl.kube.client import Client
 from labctl.kube.kubeconfig import load as load_kubeconfig
 from labctl.kube.resources import NODES
@@ -194,7 +194,7 @@ class ForeignTarget:
     def lacks(self, action: Action) -> str:
         """Why an undo, and so the fault that it belongs to, is out of reach here; "" where it is not."""
         match action:
-            case DeleteObject() | Uncordon():
+            case DeleteObject() | Uncordon() | Untaint() | Rejoin():
                 return ""
             case PowerOn(node=node):
                 return self._without(node, "power_off", "power_on")

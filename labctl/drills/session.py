@@ -183,6 +183,8 @@ class Session:
             fault.inject(self._target)
             ended_s = self._clock.monotonic_s()
             took, evidence = fault.took(self._target, self._clock)
+            if getattr(fault, "unfolds", False):  # what it does takes its time, and is done while it is confirmed
+                ended_s = self._clock.monotonic_s()
         except LabError as error:
             ended_s, took, evidence = self._clock.monotonic_s(), False, str(error)
         self.recorder.add(FaultEnded(fault=fault.text, took=took, evidence=evidence), t_s=ended_s, durable=True)

@@ -65,7 +65,7 @@ class Api(Protocol):
         """See Client."""
         ...
 
-    def delete(self, resource: Resource, name: str, namespace: str = "") -> object:
+    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> object:
         """See Client."""
         ...
 

@@ -6,13 +6,15 @@ atomically and flushed, so it is either the old list or the new one. Applying is
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from labctl.drills.target import Reopen, Target
-from labctl.kube.errors import NotFound
+from labctl.kube.errors import Conflict, Document, NotFound
 from labctl.kube.resources import NODES, builtin
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
@@ -20,6 +22,7 @@ from labctl.runtime.loop import Backoff, wait_for
 from labctl.vm.provider import Link, Power
 
 NAME = "undo.json"
+_TRIES = 20  # of a change on condition
 
 
 class PowerOn(msgspec.Struct, frozen=True, tag="power-on"):
@@ -125,6 +128,67 @@ class Uncordon(msgspec.Struct, frozen=True, tag="uncordon"):
         return f"uncordon {self.node}"
 
 
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+
+
+class Untaint(msgspec.Struct, frozen=True, tag="untaint"):
+    """Take the taint `out-of-service` off a node."""
+
+    node: str
+
+    def apply(self, target: Target, _clock: Clock) -> str:
+        """Do it; a node that is gone is fine."""
+        try:
+            changed_taints(target, self.node, lambda taints: [one for one in taints if one["key"] != OUT_OF_SERVICE])
+        except NotFound:
+            return f"{self.node} is gone"
+        return f"{self.node} is in service again"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"take the taint {OUT_OF_SERVICE} off {self.node}"
+
+
+class Rejoin(msgspec.Struct, frozen=True, tag="rejoin"):
+    """Wait until a machine's Node is there: its kubelet makes it anew."""
+
+    node: str
+    boot_s: float = 120.0
+
+    def apply(self, target: Target, clock: Clock) -> str:
+        """Do it; DeadlineExceeded where it does not come."""
+        _powered_on(target, self.node, clock)
+
+        def there() -> bool:
+            try:
+                return bool(target.client.get(NODES, self.node))
+            except NotFound:
+                return False
+
+        wait_for(there, what=f"the Node {self.node}", deadline_s=self.boot_s, clock=clock, every_s=0.25)
+        return f"{self.node} is a Node"
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"wait until {self.node} is a Node again"
+
+
+def changed_taints(target: Target, node: str, change: Callable[[list[Document]], list[Document]]) -> None:
+    """Replace a Node's taints on condition that nobody else changed it; NotFound where it is gone."""
+    for _ in range(_TRIES):
+        found = target.client.get(NODES, node)
+        before = list(found["spec"].get("taints") or ())
+        if (after := change(before)) == before:
+            return
+        body = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "spec": {"taints": after}}
+        with contextlib.suppress(Conflict):
+            target.client.patch(NODES, node, body)
+            return
+    raise LabError(f"the taints of {node} could not be changed: somebody else changes it all the time")
+
+
 def _powered_on(target: Target, node: str, clock: Clock) -> bool:
     """Power a machine on that is off (the cluster may have fenced it, for it was silent); whether that was needed."""
     if target.power(node) is not Power.OFF:
@@ -164,7 +228,7 @@ class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
         return f"delete {self.plural}/{self.name}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-Action = PowerOn | Resume | PlugIn | Inside | Uncordon | DeleteObject
+Action = PowerOn | Resume | PlugIn | Inside | Uncordon | Untaint | Rejoin | DeleteObject
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):

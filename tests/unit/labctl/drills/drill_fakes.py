@@ -147,7 +147,7 @@ class FakeApi:
     def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
         raise NotFound(f"{resource.plural}/{subresource} is not served here")
 
-    def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
         self.remove(resource, _key(namespace, name))
 
     @contextmanager
@@ -457,7 +457,7 @@ class Reopened:
     def client(self) -> Reopened:
         return self
 
-    def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
         with open(self.folder / "deleted", "a") as file:
             file.write(f"{resource.plural} {_key(namespace, name)}\n")
 
