@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
+from labctl.kube.corked import CorkedPools
 from labctl.kube.errors import ApiError, Document, Expired, ServerTimeout, Unavailable, from_status
 from labctl.kube.kubeconfig import Endpoint, load
 from labctl.kube.resources import Resource
@@ -86,8 +87,12 @@ class Client:
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
         if endpoint.token:
             self._headers["Authorization"] = f"Bearer {endpoint.token}"
-        self._http = urllib3.PoolManager(
-            maxsize=pool, ssl_context=_context(endpoint), socket_options=_SOCKET_OPTIONS, retries=False
+        self._http = CorkedPools(
+            num_pools=max(10, len(self._servers)),
+            maxsize=pool,
+            ssl_context=_context(endpoint),
+            socket_options=_SOCKET_OPTIONS,
+            retries=False,
         )
 
     @classmethod
@@ -249,8 +254,15 @@ class Client:
         servers = list(self._servers)
         for number, server in enumerate(servers):  # it may grow under way
             try:
-                answer = self._http.request(
-                    method, server + target, body=data, headers=headers, timeout=timeout, preload_content=not stream
+                pool, prefix = self._http.of(server)
+                answer = pool.urlopen(
+                    method,
+                    prefix + target,
+                    body=data,
+                    headers=headers,
+                    timeout=timeout,
+                    redirect=False,
+                    preload_content=not stream,
                 )
             except urllib3.exceptions.HTTPError as error:
                 failure = error
