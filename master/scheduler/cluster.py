@@ -108,7 +108,7 @@ class Cluster:
         return known[1]
 
     def verdicts(self, info: PodInfo) -> dict[str, Verdict]:
-        """Where to keep verdicts on nodes, by their names, for pods of one shape."""
+        """Verdicts on nodes as they are now, by their names, for pods of one shape; the caller adds what is missing."""
         found = self._verdicts.get(info.shape)
         if found is None:
             found = self._verdicts[info.shape] = {}
@@ -167,12 +167,12 @@ class Cluster:
                 _add(self.images, image, -1)
             for image in images:
                 _add(self.images, image, 1)
-        if node is not None:
-            self.nodes[name] = node
-            return
-        del self.nodes[name]
         for known in self._verdicts.values():
             known.pop(name, None)
+        if node is None:
+            del self.nodes[name]
+        else:
+            self.nodes[name] = node
 
     def _count_terms(self, info: PodInfo, name: str, number: int) -> None:
         for kind in _KINDS:

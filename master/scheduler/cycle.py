@@ -108,8 +108,10 @@ def _best(info: PodInfo, fitting: Sequence[Verdict], cluster: Cluster, profile: 
         return fitting[0].node.name
     totals = [verdict.ratings[0] for verdict in fitting]
     for at, plugin in enumerate(profile.relative, start=1):
+        if plugin.normalize is None or not plugin.applies(info):
+            continue
         ratings = [verdict.ratings[at] for verdict in fitting]
-        if plugin.normalize is not None and plugin.applies(info) and len(set(ratings)) > 1:
+        if len(set(ratings)) > 1:
             scores = plugin.normalize(ratings)
             totals = [total + plugin.weight * score for total, score in zip(totals, scores, strict=True)]
     ready, nodes = cluster.ready(info, profile.preparing), [verdict.node for verdict in fitting]
@@ -119,10 +121,11 @@ def _best(info: PodInfo, fitting: Sequence[Verdict], cluster: Cluster, profile: 
             totals = [total + plugin.weight * score for total, score in zip(totals, found, strict=True)]
     highest = max(totals)
     best = [node for node, total in zip(nodes, totals, strict=True) if total == highest]
-    fewest = min(len(node.pods) for node in best)
-    return max((node.name for node in best if len(node.pods) == fewest), key=lambda name: _tie(info, name))
+    fewest = min([len(node.pods) for node in best])
+    return _one_of([node.name for node in best if len(node.pods) == fewest], info)
 
 
-def _tie(info: PodInfo, node: str) -> int:
+def _one_of(names: Sequence[str], info: PodInfo) -> str:
     """Among equals, no node is always the first: as good as upstream's coin, and the same every time."""
-    return zlib.crc32(f"{info.meta.uid} {node}".encode())
+    begun = zlib.crc32(f"{info.meta.uid} ".encode())
+    return max(names, key=lambda name: zlib.crc32(name.encode(), begun))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from master.scheduler.cluster import Cluster, Verdict
@@ -75,12 +76,14 @@ def search(info: PodInfo, cluster: Cluster, profile: Profile) -> Found:
     wanted = enough(total, cluster.seen.percentage)
     known, ready = cluster.verdicts(info), cluster.ready(info, profile.preparing)
     wide = [plugin for plugin in profile.wide if not plugin.idle(info, ready[plugin.name])]
+    if not (wide or cluster.nominated or found.narrowed_by):
+        return _by_themselves(info, cluster, profile, wanted)
     nodes, fitting, refused, nominated = cluster.nodes, found.fitting, found.refused, cluster.nominated
     for at, name in enumerate(names, start=1):  # the hottest loop there is: nothing in it twice
         found.examined = at
         node = nodes[name]
         verdict = known.get(name)
-        if verdict is None or verdict.node is not node:
+        if verdict is None:
             verdict = known[name] = judge(info, node, profile)
         if verdict.refusal is not None:
             refused[name] = (verdict.refusal, verdict.by)
@@ -94,6 +97,22 @@ def search(info: PodInfo, cluster: Cluster, profile: Profile) -> Found:
         fitting.append(verdict)
         if len(fitting) >= wanted:
             break
+    return found
+
+
+def _by_themselves(info: PodInfo, cluster: Cluster, profile: Profile, wanted: int) -> Found:
+    """`search` where each node is judged by itself alone: as many at once as are wanted still."""
+    found, known, turn = Found(), cluster.verdicts(info), cluster.in_turn()
+    while names := list(islice(turn, wanted - len(found.fitting))):
+        found.examined += len(names)
+        for name in [name for name in names if name not in known]:
+            known[name] = judge(info, cluster.nodes[name], profile)
+        verdicts = list(map(known.__getitem__, names))
+        refused = {verdict.node.name: (verdict.refusal, verdict.by) for verdict in verdicts if verdict.refusal}
+        if refused:
+            found.refused |= refused
+            verdicts = [verdict for verdict in verdicts if verdict.refusal is None]
+        found.fitting += verdicts
     return found
 
 

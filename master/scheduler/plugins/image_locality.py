@@ -6,6 +6,7 @@ Source: k/k `pkg/scheduler/framework/plugins/imagelocality` (23 MB to 1 GB a con
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from master.scheduler.cluster import Cluster
@@ -48,7 +49,7 @@ def _prepare(info: PodInfo, cluster: Cluster) -> dict[str, float] | None:
 
 def _score(info: PodInfo, nodes: Sequence[NodeInfo], scores: Any) -> Ratings | None:
     del info
-    return [scores.get(node.name, 0.0) for node in nodes] if scores else None
+    return list(map(scores.get, [node.name for node in nodes], repeat(0.0))) if scores else None
 
 
 PLUGIN = Plugin(name="ImageLocality", weight=1, prepare=_prepare, score=_score)

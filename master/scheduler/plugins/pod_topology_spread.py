@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import repeat
+from operator import add, is_
 from typing import Any
 
 from labctl.kube.selectors import Requirement, Selector, matches
@@ -37,9 +40,9 @@ class _Constraint:
     spec: SpreadConstraint
     selector: Selector
     domains: Mapping[str, str]  # by node
-    counts: Mapping[str, int]  # by domain
+    counts: Mapping[str, int]  # by domain; empty where `per_node` says it already
     per_node: Mapping[str, int]
-    least: int
+    least: int  # of `counts`, where nodes are filtered by it
     matches_itself: bool
 
 
@@ -94,11 +97,14 @@ def _constraint(
     per_node = cluster.tally(("spread", namespace, selector), counted) if selector else {}
     policies = (entry.topology_key, entry.node_affinity_policy, entry.node_taints_policy)
     where, empty = cluster.of_nodes(("spread", info.shape, policies, keys), domains)
-    counts = dict(empty)
-    for name, number in per_node.items():
-        if name in where:
-            counts[where[name]] += number
-    least = _least(entry, counts)
+    hard = entry.when_unsatisfiable == "DoNotSchedule"
+    counts: dict[str, int] = {}
+    if hard or entry.topology_key != _HOSTNAME:
+        counts = dict(empty)
+        for name, number in per_node.items():
+            if name in where:
+                counts[where[name]] += number
+    least = _least(entry, counts) if hard else 0
     return _Constraint(entry, selector, where, counts, per_node, least, matches(selector, info.meta.labels))
 
 
@@ -132,19 +138,29 @@ def _adjust(info: PodInfo, ready: _Ready, other: PodInfo, node: NodeInfo, count:
     meta = other.meta
     if meta.namespace != info.meta.namespace or meta.deleting or not (ready.hard or ready.soft):
         return ready
-    hard = tuple(_counting(entry, other, node.name, count) for entry in ready.hard)
-    return replace(ready, hard=hard, soft=tuple(_counting(entry, other, node.name, count) for entry in ready.soft))
+    before = (*ready.hard, *ready.soft)
+    after = [_counting(entry, other, node.name, count) for entry in before]
+    if all(map(is_, before, after)):
+        return ready
+    number = len(ready.hard)
+    return replace(ready, hard=tuple(after[:number]), soft=tuple(after[number:]))
 
 
 def _counting(entry: _Constraint, other: PodInfo, node: str, count: int) -> _Constraint:
     domain = entry.domains.get(node)
-    if domain is None or not entry.selector or not matches(entry.selector, other.meta.labels):
+    if (
+        domain is None
+        or domain not in entry.counts
+        or not entry.selector
+        or not matches(entry.selector, other.meta.labels)
+    ):
         return entry
     counts = dict(entry.counts)
     before = counts[domain]
     counts[domain] = before + count
-    least = entry.least if count > 0 and before > entry.least else _least(entry.spec, counts)
-    return replace(entry, counts=counts, least=least)
+    if entry.spec.when_unsatisfiable != "DoNotSchedule" or (count > 0 and before > entry.least):
+        return replace(entry, counts=counts)
+    return replace(entry, counts=counts, least=_least(entry.spec, counts))
 
 
 def _filter(info: PodInfo, node: NodeInfo, ready: Any) -> Refusal | None:
@@ -168,27 +184,36 @@ def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | No
     names = [node.name for node in nodes]
     # A node that fits counts by every policy, so it has a domain unless it lacks a label.
     left_out = {at for at, name in enumerate(names) if name not in soft[0].domains} if ready.whole else set()
-    crowd = [0.0] * len(names)
-    for entry in soft:
-        domains, base = entry.domains, entry.spec.max_skew - 1
-        if entry.spec.topology_key == _HOSTNAME:
-            weight, per_node = math.log(len(names) - len(left_out) + 2), entry.per_node
-            column = [per_node.get(name, 0) * weight + base if name in domains else 0.0 for name in names]
-        else:
-            where = [domains.get(name) for name in names]
-            kinds = {domain for domain in where if domain is not None}
-            weight = math.log(len(kinds) + 2)
-            values = {domain: entry.counts[domain] * weight + base for domain in kinds}
-            column = [0.0 if domain is None else values[domain] for domain in where]
-        crowd = [one + other for one, other in zip(crowd, column, strict=True)]
-    return _normalized([math.floor(value + 0.5) for value in crowd], left_out)
+    columns = [_column(entry, names, len(names) - len(left_out)) for entry in soft]
+    return _normalized(reduce(lambda left, right: list(map(add, left, right)), columns), left_out)
 
 
-def _normalized(crowd: list[int], left_out: set[int]) -> list[float]:
+def _column(entry: _Constraint, names: Sequence[str], counted: int) -> list[float]:
+    """One constraint's crowd on each node, 0 without a domain. Thousands of nodes share few values: each made once."""
+    domains, base = entry.domains, entry.spec.max_skew - 1
+    if entry.spec.topology_key == _HOSTNAME:
+        weight, numbers = math.log(counted + 2), list(map(entry.per_node.get, names, repeat(0)))
+        crowds = {number: number * weight + base for number in set(numbers)}
+        column = list(map(crowds.__getitem__, numbers))
+        if all(map(domains.__contains__, names)):
+            return column
+        return [value if name in domains else 0.0 for value, name in zip(column, names, strict=True)]
+    where = list(map(domains.get, names))
+    kinds = {domain for domain in set(where) if domain is not None}
+    weight = math.log(len(kinds) + 2)
+    values: dict[str | None, float] = {domain: entry.counts[domain] * weight + base for domain in kinds}
+    values[None] = 0.0
+    return list(map(values.__getitem__, where))
+
+
+def _normalized(crowd: list[float], left_out: set[int]) -> list[float]:
+    """From 0 for the most crowded of those that count to 100 for an empty one; 0 for those left out."""
     counted = [value for at, value in enumerate(crowd) if at not in left_out] if left_out else crowd
-    highest, lowest = max(counted, default=0), min(counted, default=0)
-    both = highest + lowest
-    scores = [MOST * (both - value) // highest if highest else MOST for value in crowd]
+    rounded = {value: math.floor(value + 0.5) for value in set(crowd)}
+    numbers = {rounded[value] for value in set(counted)}
+    highest, both = max(numbers, default=0), max(numbers, default=0) + min(numbers, default=0)
+    made = {value: MOST * (both - number) // highest if highest else MOST for value, number in rounded.items()}
+    scores = list(map(made.__getitem__, crowd))
     for at in left_out:
         scores[at] = 0.0
     return scores
