@@ -9,30 +9,25 @@ least squares over the logarithms.
 from __future__ import annotations
 
 import argparse
-import math
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from labctl.kube.client import Client
 from labctl.kube.resources import PODS
 from labctl.runtime.loop import wait_for
 from master.store.etcd import EtcdStore
 from tests.bench.figure import Figure
+from tests.bench.growth import MIB, Outcome, component, cpu_s, exponents
 from tests.e2e.apiserver import CLOCK, ApiServer
 from tests.etcd import Etcd
 
-MIB = 1024 * 1024
 KINDS = 10  # of pods, as many Deployments would make
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 REQUIRED, PREFERRED = (
@@ -40,16 +35,6 @@ REQUIRED, PREFERRED = (
     "preferredDuringSchedulingIgnoredDuringExecution",
 )
 ALONE = 15  # pods created one by one, for the latency
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one run; CPU and memory are those of the scheduler's process."""
-
-    per_s: float
-    cpu_ms: float  # a pod
-    memory_mib: float
-    latency_ms: float  # created to bound, alone; the median
 
 
 def measure(options: argparse.Namespace | None = None) -> Iterator[Figure]:
@@ -69,8 +54,8 @@ def measure(options: argparse.Namespace | None = None) -> Iterator[Figure]:
             yield Figure(name=f"{words}: alone, created to bound", value=outcome.latency_ms, unit="ms")
     for nodes, running in ((1_250, 0), (2_500, 0), (1_000, 5_000), (1_000, 10_000), (1_000, 20_000)):
         found[nodes, running] = run(nodes, 600, running=running)
-    yield from _exponents("nodes", [(nodes, found[nodes, 0]) for nodes in (1_250, 2_500, 5_000)])
-    yield from _exponents("pods", [(pods, found[1_000, pods]) for pods in (5_000, 10_000, 20_000)])
+    yield from exponents("nodes", [(nodes, found[nodes, 0]) for nodes in (1_250, 2_500, 5_000)])
+    yield from exponents("pods", [(pods, found[1_000, pods]) for pods in (5_000, 10_000, 20_000)])
 
 
 def run(nodes: int, pods: int, *, mixed: bool = False, running: int = 0) -> Outcome:
@@ -79,15 +64,14 @@ def run(nodes: int, pods: int, *, mixed: bool = False, running: int = 0) -> Outc
         client = server.client()
         revision = client.list(PODS, limit=1).metadata.resource_version
         bound = Bound(client, revision, pods)
-        with _scheduler(server, Path(folder)) as process:
+        with component("master.scheduler", server, Path(folder), profile="fast") as process:
             bound.begun.wait(120)
-            begin = process.cpu_times()
+            begin_s = cpu_s(process)
             bound.wait()
-            end = process.cpu_times()
+            used_s = cpu_s(process) - begin_s
             memory = process.memory_info().rss / MIB
             latencies = sorted(_alone(client) for _ in range(ALONE))
-        cpu_s = end.user + end.system - begin.user - begin.system
-        return Outcome(bound.per_s, cpu_s / pods * 1_000, memory, latencies[len(latencies) // 2] * 1_000)
+        return Outcome(bound.per_s, used_s / pods * 1_000, memory, latencies[len(latencies) // 2] * 1_000)
 
 
 class Bound:
@@ -160,20 +144,6 @@ def _control_plane(folder: Path, nodes: int, pods: int, mixed: bool, running: in
         etcd.kill()
 
 
-@contextmanager
-def _scheduler(server: ApiServer, folder: Path) -> Iterator[psutil.Process]:
-    config = folder / "scheduler.json"
-    config.write_bytes(msgspec.json.encode({"kubeconfig": str(server.admin), "profile": "fast"}))
-    with (folder / "scheduler.log").open("ab") as log:
-        argv = [sys.executable, "-m", "master.scheduler", "--config", str(config)]
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.kill()
-        process.wait(10)
-
-
 def _store(url: str, nodes: int, pods: int, mixed: bool, running: int) -> None:
     """Put everything straight into etcd, as the API server would have left it."""
     store = EtcdStore([url], clock=CLOCK)
@@ -181,7 +151,7 @@ def _store(url: str, nodes: int, pods: int, mixed: bool, running: int) -> None:
     def put(item: tuple[str, dict[str, Any]]) -> None:
         store.create(item[0], msgspec.json.encode(item[1]))
 
-    items = [(f"/registry/core/nodes/{name}", _node(name, at)) for at, name in enumerate(map(node_name, range(nodes)))]
+    items = [(f"/registry/core/nodes/{name}", node(name, at)) for at, name in enumerate(map(node_name, range(nodes)))]
     for at in range(running + pods):
         pod = _pod(at, mixed, node_name(at % nodes) if at < running else "")
         items.append((f"/registry/core/pods/default/{pod['metadata']['name']}", pod))
@@ -207,7 +177,8 @@ def _meta(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "namespace": "default", **born, **more}
 
 
-def _node(name: str, at: int) -> dict[str, Any]:
+def node(name: str, at: int) -> dict[str, Any]:
+    """A node as its kubelet would have registered it."""
     labels = {HOST: name, ZONE: f"zone-{at % 3}"}
     room = {"cpu": "32", "memory": "64Gi", "pods": "110"}
     images = [{"names": ["x:1"], "sizeBytes": 50 * MIB}] if at % 2 else []
@@ -248,14 +219,3 @@ def _wishes(kind: int, app: str) -> dict[str, Any]:
         {"affinity": {"podAffinity": {REQUIRED: [rule(ZONE)]}}},
     )
     return every[kind] if kind < len(every) else {}
-
-
-def _exponents(what: str, points: Sequence[tuple[int, Outcome]]) -> Iterator[Figure]:
-    """The power of `what` with which each cost grows."""
-    for name in ("cpu_ms", "memory_mib", "latency_ms"):
-        values = [getattr(outcome, name) for _, outcome in points]
-        logs = [(math.log(number), math.log(value)) for (number, _), value in zip(points, values, strict=True)]
-        mean_x, mean_y = (sum(column) / len(logs) for column in zip(*logs, strict=True))
-        slope = sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
-        words = {"cpu_ms": "CPU a pod", "memory_mib": "memory", "latency_ms": "latency"}[name]
-        yield Figure(name=f"{words}, exponent of {what}", value=slope, unit="", samples=tuple(values))

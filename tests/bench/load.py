@@ -89,22 +89,27 @@ class Connection:
         return self._exactly(size + 2)[:size]
 
     def _exactly(self, size: int) -> bytes:
-        while len(self._pending) < size:
-            self._more()
-        found, self._pending = self._pending[:size], self._pending[size:]
-        return found
+        """TLS hands out 16 KiB at once at most: the pieces of a long answer are joined but once."""
+        pieces, missing = [self._pending[:size]], size - len(self._pending)
+        self._pending = self._pending[size:]
+        while missing > 0:
+            piece = self._receive()
+            pieces.append(piece[:missing])
+            self._pending = piece[missing:]
+            missing -= len(piece)
+        return b"".join(pieces)
 
     def _until(self, end: bytes) -> bytes:
         while end not in self._pending:
-            self._more()
+            self._pending += self._receive()
         head, _, self._pending = self._pending.partition(end)
         return head + end
 
-    def _more(self) -> None:
+    def _receive(self) -> bytes:
         data = self._socket.recv(65536)
         if not data:
             raise ConnectionError("the server closed the connection")
-        self._pending += data
+        return data
 
 
 def config_map(name: str) -> bytes:
