@@ -21,14 +21,9 @@ def respond(reply: Reply, warnings: Sequence[str], *, request_id: str) -> flask.
     """The response; a stream goes out chunk by chunk, as it comes."""
     code = 200 if reply.code == 101 else reply.code  # a joined connection's own body answers 101, and werkzeug drops it
     make = Whole if isinstance(reply.body, bytes) else flask.Response
-    response = make(reply.body, status=_LINES.get(code, str(code)), content_type=reply.content_type)
-    response.headers["Audit-Id"] = request_id
-    response.headers["Cache-Control"] = "no-cache, private"
-    for name, value in reply.headers.items():
-        response.headers[name] = value
-    for warning in warnings:
-        response.headers.add("Warning", f'299 - "{_quoted(warning)}"')
-    return response
+    headers = {"Content-Type": reply.content_type, "Audit-Id": request_id, "Cache-Control": "no-cache, private"}
+    told = [("Warning", f'299 - "{_quoted(warning)}"') for warning in warnings]
+    return make(reply.body, status=_LINES.get(code, str(code)), headers=[*(headers | reply.headers).items(), *told])
 
 
 def _quoted(text: str) -> str:

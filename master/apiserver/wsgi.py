@@ -1,5 +1,5 @@
-"""Flask, with what an API server does not need left out: its URL map (our paths are data) and werkzeug's second look
-at the headers. Measured on a GET: 60 us of 400.
+"""Flask, with what an API server does not need left out: its URL map (our paths are data), its hooks before and after a
+request, and werkzeug's second look at the headers. Measured: 60 us of 400 on a GET, then 35 us of 230 on a create.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ class App(flask.Flask):
         """No URL map."""
         del request
 
-    def dispatch_request(self) -> flask.Response:
-        """See the class."""
+    def full_dispatch_request(self) -> flask.Response:
+        """See the class. Nothing is registered that would want to be asked before or after."""
         return self._view()
+
+    def do_teardown_request(self, *_: Any) -> None:
+        """Nothing is to be torn down."""
+
+    def do_teardown_appcontext(self, *_: Any) -> None:
+        """Nothing is to be torn down."""
 
 
 class Whole(flask.Response):
