@@ -30,6 +30,8 @@ from labctl.kube.meta import Reference
 from labctl.kube.resources import PODS
 from labctl.runtime.loop import Backoff, Stop, Wake
 
+_IDLE_S = 3600.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +78,7 @@ class SelfFencing:
         self._lock = threading.Lock()
         self._pods: dict[str, Pod] = {}  # the fenced ones
         self._cleared: set[str] = set()  # that the API called ours since the last silence
-        self._wake = Wake()
+        self.wake = Wake()  # there is something to ask again
 
     # -- the heartbeat's thread
 
@@ -103,7 +105,7 @@ class SelfFencing:
             if seen.confirmed_s is not None:
                 self._tell(stopped, silent_s)
         self._folder.confirm(sent_s)
-        self._wake.ring()
+        self.wake.ring()
 
     # -- the pod loop's thread
 
@@ -124,7 +126,7 @@ class SelfFencing:
             self._pods = wanted
             self._cleared &= wanted.keys()
         if news:
-            self._wake.ring()
+            self.wake.ring()
 
     def held(self, uid: str) -> bool:
         """See `Fencing`."""
@@ -140,6 +142,13 @@ class SelfFencing:
         """Watch over the silence, and ask about pods, until `stop`."""
         threading.Thread(target=self._watch, args=(stop,), name="self-fencing", daemon=True).start()
         threading.Thread(target=self._ask, args=(stop,), name="fencing-questions", daemon=True).start()
+
+    def inquire(self, backoff: Backoff) -> float:
+        """`clear`; seconds until it is due again, unless `wake` rings."""
+        if self.clear():
+            return backoff.next_s()
+        backoff.reset()
+        return _IDLE_S
 
     def clear(self) -> bool:
         """Ask the API about the pods that may not start yet; whether any answer is still wanted."""
@@ -188,14 +197,12 @@ class SelfFencing:
     def _ask(self, stop: Stop) -> None:
         backoff = Backoff(0.1, 1.0)
         while not stop.is_set():
-            left = True
             try:
-                left = self.clear()
+                wait_s = self.inquire(backoff)
             except Exception:
                 _log.exception("asking about fenced pods failed")
-            if not left:
-                backoff.reset()
-            self._wake.wait_s(backoff.next_s() if left else 3600.0)
+                wait_s = backoff.next_s()
+            self.wake.wait_s(wait_s)
 
     def _tell(self, stopped: Iterable[Pod], silent_s: float) -> None:
         for pod in stopped:

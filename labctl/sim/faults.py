@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labctl.runtime.chance import Generator
-from labctl.sim.hub import SimClock
+from labctl.sim.hub import FROZEN, SimClock
 from labctl.sim.parts import Part
-from labctl.sim.world import World
+from labctl.sim.world import STANDING, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,16 @@ class Sort:
     end: Callable[[World, Fault], None] = lambda _world, _fault: None
     lasts_s: tuple[float, float] = (0.0, 0.0)
     most: int = 0
+    weight: int = 1  # how often it is drawn
 
 
 def draw(rng: Generator, world: World, quiet_s: float, chosen: tuple[str, ...] = ()) -> tuple[Fault, ...]:
     """A seed's faults; none lasts beyond `quiet_s`."""
     kinds = [kind for kind in SORTS if not chosen or kind in chosen]
-    faults = [_one(rng, world, rng.choice(kinds), quiet_s) for _ in range(rng.randint(1, 7))]
+    if world.fencing == "self":
+        kinds = [kind for kind in kinds if kind != "pause"] or kinds  # beyond what self-fencing promises
+    weights = [SORTS[kind].weight for kind in kinds]
+    faults = [_one(rng, world, kind, quiet_s) for kind in rng.choices(kinds, weights, k=rng.randint(0, 7))]
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
 
@@ -51,6 +55,7 @@ def _one(rng: Generator, world: World, kind: str, quiet_s: float) -> Fault:
         "part": sorted(world.parts),
         "node": sorted(world.machines),
         "api": ["the API server"],
+        "fence": ["the fence agent"],
         "line": [*sorted(world.machines), "controllers", "scheduler"],
         "clock": [*sorted(world.machines), "the master"],
     }[sort.befalls]
@@ -83,7 +88,7 @@ def _part(world: World, fault: Fault) -> Part:
 
 def _on(world: World, place: str) -> list[Part]:
     """The parts on a node, or the part of that name."""
-    return [world.kubelets[place], world.proxies[place]] if place in world.machines else [world.parts[place]]
+    return world.on(place) if place in world.machines else [world.parts[place]]
 
 
 def _crash(world: World, fault: Fault) -> None:
@@ -162,33 +167,48 @@ def _fast(world: World, fault: Fault) -> None:
 
 
 def _power_off(world: World, fault: Fault) -> None:
-    for part in _on(world, fault.target):
-        part.end()
-    world.machines[fault.target].power_off()
+    machine = world.machines[fault.target]
+    machine.powerless_until_s = max(machine.powerless_until_s, fault.at_s + fault.for_s)
+    world.power_off(fault.target)
 
 
 def _power_on(world: World, fault: Fault) -> None:
-    machine = world.machines[fault.target]
-    if not machine.on:
-        machine.on = True
-        for part in _on(world, fault.target):
-            part.restart()
+    world.power_on(fault.target)
 
 
 def _pause(world: World, fault: Fault) -> None:
     machine = world.machines[fault.target]
-    machine.paused = machine.on
-    for part in _on(world, fault.target):
-        part.process.pause()
+    if machine.on:
+        machine.paused = True
+        for part in _on(world, fault.target):
+            part.process.pause(STANDING)
 
 
 def _resume(world: World, fault: Fault) -> None:
+    """Its clock may have stood still too (a suspended virtual machine), or not (a frozen container)."""
     machine = world.machines[fault.target]
     if machine.paused:
-        machine.resume()
+        machine.resume(fault.for_s if fault.count % 2 else 0.0)
     for part in _on(world, fault.target):
-        part.process.resume()
+        part.process.resume(STANDING)
     world.thawed()
+
+
+def _freeze(world: World, fault: Fault) -> None:
+    if _part(world, fault).running:
+        _part(world, fault).process.pause(FROZEN)
+
+
+def _thaw(world: World, fault: Fault) -> None:
+    _part(world, fault).process.resume(FROZEN)
+
+
+def _fail_fencing(world: World, fault: Fault) -> None:
+    world.fence_agent.fails = 1 + fault.count
+
+
+def _agent(name: str, value: object) -> Callable[[World, Fault], None]:
+    return lambda world, _: setattr(world.fence_agent, name, value)
 
 
 def _kill(world: World, fault: Fault) -> None:
@@ -209,7 +229,12 @@ SORTS: dict[str, Sort] = {
     "conflict": Sort("part", "{target}'s next writes meet conflicts ({count} and one)", _conflict, most=4),
     "lost-answer": Sort("part", "answers to {target}'s next writes are lost ({count} and one)", _lose, most=2),
     "partition": Sort(
-        "line", "{target} is cut off from the API for {for_s} s", _lines("cut", True), _lines("cut", False), (1.0, 16.0)
+        "line",
+        "{target} is cut off from the API for {for_s} s",
+        _lines("cut", True),
+        _lines("cut", False),
+        (1.0, 16.0),
+        weight=2,
     ),
     "deaf": Sort(
         "line",
@@ -222,7 +247,33 @@ SORTS: dict[str, Sort] = {
         "clock", "the clock of {target} is set, by a day ahead (odd) or two minutes back: {count}", _step_clock, most=1
     ),
     "slow-disk": Sort("node", "the disk of {target} is slow for {for_s} s", _slow, _fast, (3.0, 15.0)),
-    "power": Sort("node", "{target} loses its power for {for_s} s", _power_off, _power_on, (2.0, 16.0)),
-    "pause": Sort("node", "{target} stands still as a whole for {for_s} s", _pause, _resume, (1.0, 16.0)),
+    "power": Sort("node", "{target} loses its power for {for_s} s", _power_off, _power_on, (2.0, 16.0), weight=2),
+    "pause": Sort(
+        "node",
+        "{target} stands still as a whole for {for_s} s, its clock too where odd: {count}",
+        _pause,
+        _resume,
+        (1.0, 16.0),
+        most=1,
+        weight=2,
+    ),
+    "freeze": Sort("part", "{target} is stopped by a signal for {for_s} s", _freeze, _thaw, (1.0, 16.0), weight=2),
+    "fence-fails": Sort("fence", "{target} fails at the next requests ({count} and one)", _fail_fencing, most=3),
+    "fence-slow": Sort(
+        "fence", "{target} is slow for {for_s} s", _agent("slow_s", 8.0), _agent("slow_s", 0.0), (6.0, 20.0)
+    ),
+    "fence-cut": Sort(
+        "fence", "{target} cannot be reached for {for_s} s", _agent("cut", True), _agent("cut", False), (4.0, 20.0)
+    ),
+    "fence-deaf": Sort(
+        "fence", "answers of {target} are lost for {for_s} s", _agent("deaf", True), _agent("deaf", False), (4.0, 20.0)
+    ),
+    "fence-repeats": Sort(
+        "fence",
+        "requests reach {target} twice for {for_s} s",
+        _agent("repeats", True),
+        _agent("repeats", False),
+        (6.0, 20.0),
+    ),
     "kill": Sort("node", "a container on {target} dies", _kill, most=5),
 }

@@ -16,6 +16,7 @@ import greenlet
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Stop, Wake
 
+FROZEN = "frozen"  # a process by SIGSTOP, which ends with it
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 Call = Callable[[], None]
 
@@ -93,14 +94,15 @@ class Process:
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub, self.name = hub, name
         self.strands: dict[_Strand, None] = {}
-        self._paused = False
+        self.rate = 1.0  # of the machine's clock, by which it waits
+        self._stands: set[str] = set()  # why it stands still
         self._held: list[Call] = []
         self._bells: list[tuple[Wake, Call]] = []
 
     @property
     def paused(self) -> bool:
         """Whether it stands still."""
-        return self._paused
+        return bool(self._stands)
 
     def spawn(self, work: Call) -> None:
         """Run `work` in a thread of this process, from the next step on."""
@@ -111,7 +113,7 @@ class Process:
     def sleep(self, seconds: float) -> None:
         """Let the calling thread wait."""
         strand = greenlet.getcurrent()
-        self.hub.after(max(0.0, seconds), lambda: self._enter(strand))
+        self.hub.after(max(0.0, seconds) / self.rate, lambda: self._enter(strand))
         self._leave()
 
     def wait(self, wake: Wake, seconds: float) -> None:
@@ -128,7 +130,7 @@ class Process:
 
         bell = (wake, go_on)
         self._bells.append(bell)
-        self.hub.after(max(0.0, seconds), go_on)
+        self.hub.after(max(0.0, seconds) / self.rate, go_on)
         self._leave()
         if bell in self._bells:
             self._bells.remove(bell)
@@ -155,20 +157,23 @@ class Process:
             self.hub.after(0.0, bell[1])
 
     def kill(self) -> None:
-        """End every thread where it is; from outside the process only."""
+        """End every thread where it is; from outside the process only. Whoever is frozen dies too."""
+        self._stands.discard(FROZEN)
         self._bells.clear()
         self._held.clear()
         for strand in list(self.strands):
             self.strands.pop(strand, None)
             strand.throw()
 
-    def pause(self) -> None:
-        """Stand still."""
-        self._paused = True
+    def pause(self, why: str = "") -> None:
+        """Stand still, for one reason or for several."""
+        self._stands.add(why)
 
-    def resume(self) -> None:
-        """Go on with whatever has become due."""
-        self._paused = False
+    def resume(self, why: str = "") -> None:
+        """Go on with whatever has become due, unless there is another reason to stand still."""
+        self._stands.discard(why)
+        if self._stands:
+            return
         held, self._held = self._held, []
         for call in held:
             self.hub.after(0.0, call)
@@ -176,7 +181,7 @@ class Process:
     def _enter(self, strand: Any) -> None:
         if strand.dead or strand not in self.strands:
             return
-        if self._paused:
+        if self._stands:
             self._held.append(lambda: self._enter(strand))
             return
         strand.switch()
@@ -190,18 +195,18 @@ class Process:
 
 
 class SimClock:
-    """A machine's clock: the monotonic part is the simulation's, the wall clock may be off by `offset_s`."""
+    """A machine's clock: it runs at `rate`, stood still for `lost_s`; the wall clock may be off by `offset_s`."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub, self.offset_s = hub, 0.0
+    def __init__(self, hub: Hub, rate: float = 1.0) -> None:
+        self._hub, self.rate, self.lost_s, self.offset_s = hub, rate, 0.0, 0.0
 
     def monotonic_s(self) -> float:
         """See `Clock`."""
-        return 1_000.0 + self._hub.now_s
+        return 1_000.0 + (self._hub.now_s - self.lost_s) * self.rate
 
     def now(self) -> datetime:
         """See `Clock`."""
-        return EPOCH + timedelta(seconds=self._hub.now_s + self.offset_s)
+        return EPOCH + timedelta(seconds=(self._hub.now_s - self.lost_s) * self.rate + self.offset_s)
 
     def sleep_s(self, seconds: float) -> None:
         """See `Clock`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,13 +29,28 @@ IMAGES = ("lab.local/web:1", "lab.local/web:2", "lab.local/db:1")
 NODE_IPS = {f"w{number}": f"10.0.0.{10 + number}" for number in range(1, 10)}
 
 
-class Machine:
-    """See the module. `changed` hears of every container that starts or ends."""
+@dataclass(slots=True)
+class RunFiles:
+    """What kubelet and guard keep under /run; see agents/kubelet/fence_folder.py."""
 
-    def __init__(self, hub: Hub, name: str, rng: Generator) -> None:
-        self.hub, self.name, self.clock, self.rng = hub, name, SimClock(hub), rng
+    confirmed_s: float | None = None
+    watched_s: float | None = None
+    fenced: set[str] = field(default_factory=set)
+    sealed: set[str] = field(default_factory=set)
+
+
+class Machine:
+    """See the module. `changed` hears of every container that starts or ends; `rate` is its clock's."""
+
+    def __init__(self, hub: Hub, name: str, rng: Generator, rate: float = 1.0) -> None:
+        self.hub, self.name, self.clock, self.rng = hub, name, SimClock(hub, rate), rng
         self.ip = NODE_IPS[name]
         self.on, self.paused = True, False
+        self.powerless_until_s = 0.0  # nobody can start it before that
+        self.run = RunFiles()
+        self.on_reset: Callable[[], None] = lambda: None  # its watchdog has fired
+        self._reset_s: float | None = None  # when that happens, on its own clock
+        self._ticking = False
         self.slow_s = 0.0  # what a slow disk adds to each operation at most
         self.boots = 1
         self.starting = 0  # containers that are being started by whatever kubelet
@@ -57,9 +73,10 @@ class Machine:
 
         self.hub.after(seconds, due)
 
-    def resume(self) -> None:
-        """Go on after a pause."""
+    def resume(self, lost_s: float = 0.0) -> None:
+        """Go on after a pause, during which its clock stood still for `lost_s`."""
         self.paused = False
+        self.clock.lost_s += lost_s
         held, self._held = self._held, []
         for call in held:
             self.hub.after(0.0, call)
@@ -69,8 +86,26 @@ class Machine:
         self.on = self.paused = False
         self.boots += 1
         self.starting = 0
+        self.run, self._reset_s, self._ticking = RunFiles(), None, False
         self._held.clear()
         self.runtime.reboot()
+
+    def reset_in(self, seconds: float | None) -> None:
+        """Have the watchdog reset the machine so much later, or not (None)."""
+        self._reset_s = None if seconds is None else self.clock.monotonic_s() + seconds
+        if self._reset_s is not None and not self._ticking:
+            self._tick()
+
+    def _tick(self) -> None:
+        self._ticking = self._reset_s is not None
+        if self._reset_s is None:
+            return
+        left_s = self._reset_s - self.clock.monotonic_s()
+        if left_s <= 0:
+            self._ticking = False
+            self.on_reset()
+        else:
+            self.after(max(left_s, 0.001) / self.clock.rate, self._tick)
 
     def lasts_s(self) -> float:
         """How long an operation of the runtime takes."""
@@ -117,8 +152,7 @@ class SimRuntime(FakeRuntime):
         identity = super()._begin(spec)
         entry = self._entries[identity]
         self._machine.changed(self._machine, entry.status)
-        if entry.ends_at_s is not None:
-            self._machine.after(entry.ends_at_s - self._clock.monotonic_s() + 0.001, self._look)
+        self._await_end(identity)
         self._ring()
         return identity
 
@@ -135,12 +169,30 @@ class SimRuntime(FakeRuntime):
             made = self._sandboxes[pod.uid] = dataclasses.replace(made, address=address)
         return made
 
+    def live(self, uid: str) -> list[ContainerStatus]:
+        """The containers of a pod that run now."""
+        return [status for status in self.statuses() if status.pod.uid == uid and status.phase == "running"]
+
+    def signal(self, container_id: str, code: int) -> None:
+        """End a container with this exit code, where it still runs."""
+        entry = self._entries.get(container_id)
+        if entry is not None and entry.status.phase == "running":
+            self.kill(container_id, exit_code=code)
+
     def statuses(self) -> list[ContainerStatus]:
         """Every container as it was last known; nothing happens by looking."""
         return [entry.status for entry in self._entries.values()]
 
-    def _look(self) -> None:
-        self.containers()
+    def _await_end(self, identity: str) -> None:
+        """Look when it should end by itself, by the machine's clock."""
+        entry = self._entries.get(identity)
+        if entry is None or entry.ends_at_s is None or entry.status.phase != "running":
+            return
+        left_s = entry.ends_at_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            self.containers()
+        else:
+            self._machine.after(left_s / self._machine.clock.rate + 0.001, lambda: self._await_end(identity))
 
     def _ring(self) -> None:
         self.rang.ring()

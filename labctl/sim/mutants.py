@@ -10,17 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agents.kubelet import guard
+from agents.kubelet.enforcer import Enforcer
+from agents.kubelet.fencing import Orders
 from agents.kubelet.roster import Roster
+from agents.kubelet.self_fencing import SelfFencing
+from labctl.kube.fencing import Bounds
 from labctl.kube.resources import PODS, REPLICA_SETS
+from labctl.kube.timing import Profile
 from labctl.runtime.errors import UsageError
 from labctl.runtime.loop import Backoff
-from labctl.sim.parts import Kubelet
+from labctl.sim.fence_agent import FenceAgent
+from labctl.sim.node_parts import Kubelet
 from labctl.sim.world import NODE_NAMES
 from master.apiserver import eviction, subresources
 from master.apiserver.quota import Quotas
 from master.apiserver.storage import Storage
 from master.controllers import loop, process
-from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, World
+from master.controllers.catalog import fencing
+from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, PowerOff, World
 from master.scheduler.binder import Binder
 from master.scheduler.cycle import Placed
 
@@ -35,6 +43,7 @@ class Mutant:
     words: str
     breaks: str
     swaps: Callable[[], tuple[Swap, ...]]
+    seed: int = 0  # the first one that notices, when this was written: tests begin there
 
 
 @contextmanager
@@ -194,6 +203,47 @@ def _stumbles() -> tuple[Swap, ...]:
     return ((process, "controllers", controllers),)
 
 
+def _fences_nothing() -> tuple[Swap, ...]:
+    return ((FenceAgent, "power_off", lambda _self, _node: None),)
+
+
+def _stops_late() -> tuple[Swap, ...]:
+    original = Bounds.of
+
+    def of(profile: Profile) -> Bounds:
+        sound = original(profile)
+        late = {name: getattr(sound, name) + 3.0 for name in ("term_after_s", "kill_after_s", "dead_by_s")}
+        return replace(sound, **late)
+
+    return ((Bounds, "of", staticmethod(of)),)
+
+
+def _never_stops() -> tuple[Swap, ...]:
+    return ((Enforcer, "step", lambda _self: Orders(wake_after_s=1.0)), (guard, "may_pet", lambda *_, **__: True))
+
+
+def _starts_unasked() -> tuple[Swap, ...]:
+    return (
+        (SelfFencing, "held", lambda *_: False),
+        (Enforcer, "end", lambda self, uids: [self.cgroups.kill(self._path(uid)) for uid in sorted(uids)]),
+    )
+
+
+def _releases_first() -> tuple[Swap, ...]:
+    """The pods go before the machine does."""
+    original = process.controllers
+
+    def plan(world: World, memory: Any) -> Plan:
+        made = fencing.plan(world, memory)
+        steps = tuple(
+            replace(step, actions=tuple(sorted(step.actions, key=lambda action: isinstance(action, PowerOff))))
+            for step in made.steps
+        )
+        return replace(made, steps=steps)
+
+    return ((process, "controllers", lambda: original() | {"fencing": replace(fencing.CONTROLLER, plan=plan)}),)
+
+
 _IDENTITY = "one container per StatefulSet identity"
 _SETTLES = "spec equals status once faults stop"
 MUTANTS: dict[str, Mutant] = {
@@ -205,6 +255,27 @@ MUTANTS: dict[str, Mutant] = {
             "two schedulers are at work, and the API server binds what is bound",
             "nothing bound twice",
             _binds_again,
+        ),
+        Mutant(
+            "fences-nothing", "the fence agent confirms, and the machine runs on", _IDENTITY, _fences_nothing, seed=86
+        ),
+        Mutant(
+            "stops-late", "kubelet and guard stop fenced pods three seconds too late", _IDENTITY, _stops_late, seed=16
+        ),
+        Mutant("never-stops", "kubelet, guard and watchdog stop no fenced pod", _IDENTITY, _never_stops, seed=16),
+        Mutant(
+            "starts-unasked",
+            "what was stopped starts again without asking whether it may",
+            _IDENTITY,
+            _starts_unasked,
+            seed=16,
+        ),
+        Mutant(
+            "releases-first",
+            "an identity is released before its machine is confirmed off",
+            _IDENTITY,
+            _releases_first,
+            seed=135,
         ),
         Mutant("foreign-pods", "a kubelet runs the pods of every node", "no pod on two nodes", _foreign_pods),
         Mutant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl.kube.fencing import DEFAULT, MODES, Mode
 from labctl.runtime import chance
 from labctl.sim import faults, load
 from labctl.sim.faults import Fault
@@ -23,6 +24,7 @@ class Schedule:
 
     steps: tuple[Step, ...]
     faults: tuple[Fault, ...]
+    fencing: Mode = DEFAULT  # the lab's setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,16 @@ class Outcome:
 
 def draw(seed: int, chosen: tuple[str, ...] = ()) -> Schedule:
     """A seed's schedule."""
-    world = World(seed)
+    fencing: Mode = chance.generator(f"{seed} fencing").choices(MODES, (5, 4, 1))[0]
+    world = World(seed, fencing=fencing)
     steps = load.draw(chance.generator(f"{seed} load"), list(NODE_NAMES), QUIET_S)
-    return Schedule(steps, faults.draw(chance.generator(f"{seed} faults"), world, QUIET_S, chosen))
+    return Schedule(steps, faults.draw(chance.generator(f"{seed} faults"), world, QUIET_S, chosen), fencing)
 
 
 def run(seed: int, schedule: Schedule, *, listens: bool = False) -> Outcome:
     """Live it."""
     with chance.seeded(f"{seed} parts"):
-        world = World(seed, story=Story(listens))
+        world = World(seed, story=Story(listens), fencing=schedule.fencing)
         invariants = Invariants(world)
         world.thawed = invariants.look
         world.start(schedule.steps)

@@ -17,7 +17,8 @@ def tell(outcome: Outcome) -> str:
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     schedule, violation = outcome.schedule, outcome.violation
-    yield f"seed {outcome.seed}, {len(schedule.faults)} faults, {len(schedule.steps)} steps of users"
+    counts = f"{len(schedule.faults)} faults, {len(schedule.steps)} steps of users"
+    yield f"seed {outcome.seed}, {counts}, fencing: {schedule.fencing}"
     if violation is not None:
         yield f"broken: {violation.invariant}"
         yield f"        {violation.message}"

@@ -65,8 +65,8 @@ class Wire:
         for feed in self._feeds.get(prefix_of(note.key), ()):
             feed.offer(note)
 
-    def call(self, line: Line, request: Request) -> bytes:
-        """Send, wait for the answer."""
+    def call(self, line: Line, request: Request, patience_s: float = _GIVES_UP_S) -> bytes:
+        """Send, wait for the answer, no longer than `patience_s` where there is none."""
         if request.writes and line.crash_in is not None:
             line.crash_in -= 1
             if line.crash_in < 0:
@@ -76,13 +76,13 @@ class Wire:
                     line.process.sleep(1.0)  # never to return
                 else:
                     self.hub.after(0.0, line.crash)  # what follows has been sent
-        answer = line.process.ask(lambda done: self._send(line, request, done))
+        answer = line.process.ask(lambda done: self._send(line, request, patience_s, done))
         assert isinstance(answer, bytes)
         return answer
 
-    def _send(self, line: Line, request: Request, done: Callable[[Any], None]) -> None:
+    def _send(self, line: Line, request: Request, patience_s: float, done: Callable[[Any], None]) -> None:
         if line.cut:
-            self.hub.after(_GIVES_UP_S, lambda: done(_silence(request)))
+            self.hub.after(patience_s, lambda: done(_silence(request)))
             return
         if request.writes and line.conflicts > 0:
             line.conflicts -= 1
@@ -98,7 +98,7 @@ class Wire:
                 line.lost -= 1
                 lost = True
             if lost:
-                self.hub.after(_GIVES_UP_S, lambda: done(_silence(request)))
+                self.hub.after(patience_s, lambda: done(_silence(request)))
             else:
                 self.hub.after(self.delay_s(), lambda: done(answer))
 
@@ -215,7 +215,7 @@ class SimClient(Client):
         accept: str = "application/json",
     ) -> bytes:
         """See `Client`."""
-        del timeout_s
         data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
         target = f"{path}?{urlencode(query)}" if query else path
-        return self._wire.call(self._line, Request(method, target, data, content_type, accept))
+        patience_s = min(_GIVES_UP_S, timeout_s or _GIVES_UP_S)
+        return self._wire.call(self._line, Request(method, target, data, content_type, accept), patience_s)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from labctl.kube.errors import ApiError
+from labctl.kube.fencing import DEFAULT, DRIFT, Mode
 from labctl.kube.resources import (
     CONTROLLER_REVISIONS,
     DAEMON_SETS,
@@ -22,17 +23,21 @@ from labctl.kube.resources import (
 )
 from labctl.runtime import chance
 from labctl.sim.api import Api, Note, base
+from labctl.sim.fence_agent import FenceAgent, SimFenceClient
 from labctl.sim.hub import Hub, Process, SimClock
 from labctl.sim.load import BUDGETS, QUOTAS, Step, User
 from labctl.sim.machine import Machine
-from labctl.sim.parts import Controllers, Kubelet, Part, ProxyPart, SchedulerPart
+from labctl.sim.node_parts import GuardPart, Kubelet, ProxyPart
+from labctl.sim.parts import Controllers, Part, SchedulerPart
 from labctl.sim.wire import SimClient, Wire
+from master.controllers.protocol import Settings
 
 KINDS = (
     PODS, NODES, LEASES, SERVICES, ENDPOINT_SLICES, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, CONTROLLER_REVISIONS,
     DAEMON_SETS, JOBS, BUDGETS, QUOTAS,
 )  # fmt: skip
 NODE_NAMES = ("w1", "w2", "w3")
+STANDING = "its machine"  # why the processes of a machine stand still that is paused as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ class Story:
 class World:
     """See the module."""
 
-    def __init__(self, seed: int, *, story: Story | None = None) -> None:
-        self.seed, self.story = seed, story or Story()
+    def __init__(self, seed: int, *, story: Story | None = None, fencing: Mode = DEFAULT) -> None:
+        self.seed, self.story, self.fencing = seed, story or Story(), fencing
         self.hub = Hub()
         self.clock = SimClock(self.hub)
         self.api = Api(self.clock, base())
@@ -80,12 +85,19 @@ class World:
         self.observers: list[Callable[[Note], None]] = [self.wire.wrote]
         self.api.on_write = self._wrote
         self.hub.on_error = self._stumbled
-        self.machines = {name: Machine(self.hub, name, chance.generator(f"{seed} {name}")) for name in NODE_NAMES}
-        self.controllers = Controllers(self.wire, self.clock, self.say, KINDS)
+        self._rng = chance.generator(f"{seed} world")
+        self.machines = {name: self._machine(name) for name in NODE_NAMES}
+        self.fence_agent = FenceAgent(self.hub, self._rng, self._fence)
+        settings = Settings(kinds=KINDS, fencing=fencing)
+        self.controllers = Controllers(
+            self.wire, self.clock, self.say, settings, SimFenceClient(self.fence_agent).power_off
+        )
         self.scheduler = SchedulerPart(self.wire, self.clock, self.say)
-        self.kubelets = {name: Kubelet(self.wire, machine, self.say) for name, machine in self.machines.items()}
+        self.kubelets = {name: Kubelet(self.wire, its, self.say, fencing) for name, its in self.machines.items()}
+        self.guards = {name: GuardPart(self.wire, machine, self.say) for name, machine in self.machines.items()}
         self.proxies = {name: ProxyPart(self.wire, machine, self.say) for name, machine in self.machines.items()}
-        every: list[Part] = [self.controllers, self.scheduler, *self.kubelets.values(), *self.proxies.values()]
+        nodes = (self.kubelets, self.guards, self.proxies)
+        every: list[Part] = [self.controllers, self.scheduler, *(part for kind in nodes for part in kind.values())]
         self.parts = {part.name: part for part in every}
         self._user = Process(self.hub, "user")
         self._user_client = SimClient(self.wire, self.wire.line(self._user))
@@ -95,6 +107,26 @@ class World:
         for part in self.parts.values():
             part.start()
         self._user.spawn(lambda: self._use(steps))
+
+    def on(self, node: str) -> list[Part]:
+        """The parts that run on a node."""
+        return [self.kubelets[node], self.guards[node], self.proxies[node]]
+
+    def power_off(self, node: str) -> None:
+        """Everything that runs there is gone."""
+        for part in self.on(node):
+            part.end()
+            part.process.resume(STANDING)
+        self.machines[node].power_off()
+
+    def power_on(self, node: str) -> None:
+        """It starts, where it is off and there is power."""
+        machine = self.machines[node]
+        if machine.on or machine.powerless_until_s > self.hub.now_s:
+            return
+        machine.on = True
+        for part in self.on(node):
+            part.restart()
 
     def say(self, who: str, what: str) -> None:
         """Tell the story."""
@@ -116,6 +148,29 @@ class World:
         for part in self.parts.values():
             part.end()
         self._user.kill()
+
+    def _machine(self, name: str) -> Machine:
+        """Its clock may be as wrong as the bound on self-fencing allows."""
+        rate = self._rng.uniform(1 - DRIFT, 1 + DRIFT)
+        machine = Machine(self.hub, name, chance.generator(f"{self.seed} {name}"), rate)
+        machine.on_reset = lambda: self._reset(name)
+        return machine
+
+    def _reset(self, node: str) -> None:
+        self.say(node, "is reset by its watchdog")
+        self.power_off(node)
+        self.hub.after(2.0 + 2.0 * self._rng.random(), lambda: self.power_on(node))
+
+    def _fence(self, node: str) -> None:
+        self.say("fence agent", f"powers {node} off")
+        self.power_off(node)
+
+        def start() -> None:
+            if not self.machines[node].on:
+                self.say("user", f"starts {node} again, where it has power")
+            self.power_on(node)
+
+        self.hub.after(3.0 + 6.0 * self._rng.random(), start)
 
     def _use(self, steps: tuple[Step, ...]) -> None:
         for step in steps:

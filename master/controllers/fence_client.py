@@ -35,22 +35,27 @@ class FenceClient:
     def power_off(self, node: str) -> str:
         """The evidence that the machine is off; FencingFailed where there is none."""
         try:
-            context = ssl.create_default_context(cafile=self._agent.ca_file)
-            context.load_cert_chain(self._agent.cert_file, self._agent.key_file)
-            with urllib3.PoolManager(ssl_context=context, retries=False) as http:
-                answer = http.request(
-                    "POST",
-                    f"{self._agent.url}/fence/{quote(node, safe='')}",
-                    timeout=urllib3.Timeout(connect=_CONNECT_S, read=_ANSWER_S),
-                )
-                told = msgspec.json.decode(answer.data, type=_Answer)
+            status, data = self._post(node)
+            told = msgspec.json.decode(data, type=_Answer)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise FencingFailed(f"the fence agent at {self._agent.url} does not answer: {error}") from error
         except msgspec.MsgspecError as error:
             raise FencingFailed(f"the fence agent at {self._agent.url} does not make sense: {error}") from error
-        if answer.status != 200:
-            raise FencingFailed(f"the fence agent says: {told.error or answer.status}")
+        if status != 200:
+            raise FencingFailed(f"the fence agent says: {told.error or status}")
         return told.evidence
+
+    def _post(self, node: str) -> tuple[int, bytes]:
+        """The answer's status and body; replaced in the simulation, which has no sockets."""
+        context = ssl.create_default_context(cafile=self._agent.ca_file)
+        context.load_cert_chain(self._agent.cert_file, self._agent.key_file)
+        with urllib3.PoolManager(ssl_context=context, retries=False) as http:
+            answer = http.request(
+                "POST",
+                f"{self._agent.url}/fence/{quote(node, safe='')}",
+                timeout=urllib3.Timeout(connect=_CONNECT_S, read=_ANSWER_S),
+            )
+            return answer.status, answer.data
 
 
 def nobody(node: str) -> str:
