@@ -34,6 +34,7 @@ from labctl.runtime.loop import Stop
 LOG_DIR = "/var/log/pods"
 _LANES = {"runtime": 4, "stop": 64, "api": 2}  # threads at most; they are made when needed
 
+_LOOK_S = 1.0  # a SIGTERM that another thread took wakes nobody: looked for now and then
 _ANNOUNCE_S = 3.0  # an API that does not answer holds up no shutdown
 _PASS_S = 5.0  # a pass over the pods is given this long to end
 
@@ -116,7 +117,7 @@ class Kubelet:
         _log.info("running", extra={"kv": {"node": config.node_name, "address": config.node_ip}})
         loop = threading.Thread(target=self.sync.run, args=(stop,), name="pods", daemon=True)
         loop.start()
-        while not asked.wait_s(3600.0):
+        while not asked.wait_s(_LOOK_S):
             pass
         if self._world.goes_down():
             self._end_pods()

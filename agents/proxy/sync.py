@@ -72,7 +72,7 @@ class Proxy:
         """Until `stop`; rules and routes stay, as upstream's do, so that Services work while we are away."""
         let_forward()
         threading.Thread(target=self.follow, args=(stop,), name="sync", daemon=True).start()
-        while not stop.wait_s(3600.0):
+        while not stop.wait_s(1.0):  # a SIGTERM that another thread took wakes nobody: looked for now and then
             pass
 
     def follow(self, stop: Stop) -> None:
