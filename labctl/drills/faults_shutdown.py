@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
+from labctl.drills import guests
 from labctl.drills.faults import inside
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, DeleteObject, PowerOn
-from labctl.drills.workload import IMAGE
-from labctl.kube.errors import AlreadyExists, Document, NotFound
-from labctl.kube.resources import PODS
+from labctl.drills.undo import Action, PowerOn
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
 ORDINARY, CRITICAL = "labctl-drill-ordinary", "labctl-drill-critical"
-_PRIORITY = {ORDINARY: "", CRITICAL: "system-node-critical"}
-_GRACE_S = 2  # `sleep` as process 1 hears no SIGTERM: it ends when this is over
-_RUNNING_S, _BOOT_S, _DOWN_S = 60.0, 120.0, 60.0
+_BOOT_S, _DOWN_S = 120.0, 60.0
+_SLEEP = ("sleep", "86400")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +37,21 @@ class Guests:
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""
-        return tuple(
-            DeleteObject(plural=PODS.plural, group=PODS.group, namespace=self.namespace, name=name)
-            for name in _PRIORITY
-        )
+        return guests.removals(self.namespace, (ORDINARY, CRITICAL))
 
     def inject(self, target: Target) -> None:
         """See `Fault`."""
-        for name in _PRIORITY:
-            with contextlib.suppress(AlreadyExists):
-                target.client.create(PODS, self._pod(name), self.namespace)
+        ordinary = guests.guest(ORDINARY, self.node, _SLEEP, memory="8Mi")
+        critical = guests.guest(CRITICAL, self.node, _SLEEP, memory="8Mi", priority_class="system-node-critical")
+        guests.place(target, self.namespace, (ordinary, critical))
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Both run."""
         try:
-            wait_for(
-                lambda: all(self._runs(target, name) for name in _PRIORITY),
-                what=f"{' and '.join(_PRIORITY)} to run on {self.node}",
-                deadline_s=_RUNNING_S * max(1.0, target.slowness),
-                clock=clock,
-            )
+            guests.await_running(target, self.namespace, (ORDINARY, CRITICAL), clock)
         except DeadlineExceeded as error:
             return False, str(error)
-        return True, f"{' and '.join(_PRIORITY)} run on {self.node}"
-
-    def _runs(self, target: Target, name: str) -> bool:
-        with contextlib.suppress(NotFound):
-            return bool((target.client.get(PODS, name, self.namespace).get("status") or {}).get("phase") == "Running")
-        return False
-
-    def _pod(self, name: str) -> Document:
-        container = {
-            "name": "sleep",
-            "image": IMAGE,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["sleep", "86400"],
-            "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "16Mi"}},
-        }
-        spec: Document = {
-            "nodeName": self.node,
-            "terminationGracePeriodSeconds": _GRACE_S,
-            "tolerations": [{"operator": "Exists"}],  # no taint ends them: only the kubelet does
-            "containers": [container],
-        }
-        if _PRIORITY[name]:
-            spec["priorityClassName"] = _PRIORITY[name]
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        return True, f"{ORDINARY} and {CRITICAL} run on {self.node}"
 
 
 @dataclass(frozen=True, slots=True)

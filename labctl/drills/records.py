@@ -135,6 +135,7 @@ class PodSeen(_Record, tag="pod", frozen=True):
     ready: bool = False
     deleting: bool = False
     disruption: str = ""  # reason of the DisruptionTarget condition
+    reason: str = ""  # of its phase, e.g. Evicted
     owner: str = ""  # Kind/name of the controller
     address: str = ""
     labels: dict[str, str] = {}

@@ -75,6 +75,7 @@ class _PodSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 class _PodStatus(msgspec.Struct, frozen=True, rename={"pod_ip": "podIP"}):
     phase: str = ""
+    reason: str = ""
     pod_ip: str = ""
     conditions: tuple[_Condition, ...] | None = None
 
@@ -191,6 +192,7 @@ def pod(event: str, raw: msgspec.Raw) -> PodSeen:
         ready=_condition(conditions, "Ready").status == "True",
         deleting=meta.deletion_timestamp is not None,
         disruption=disruption.reason if disruption.status == "True" else "",
+        reason=found.status.reason,
         owner=f"{owner.kind}/{owner.name}" if owner.kind else "",
         address=found.status.pod_ip,
         labels=dict(meta.labels or {}),

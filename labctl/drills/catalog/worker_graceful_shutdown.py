@@ -8,6 +8,7 @@ from labctl.drills.contract import REACTION_S, START_S, Bound, unbroken
 from labctl.drills.expect_shutdown import ENDED_IN_ORDER, NOT_READY_FIRST
 from labctl.drills.faults import Step
 from labctl.drills.faults_shutdown import Guests, ShutDown
+from labctl.drills.guests import IMPOSSIBLE_ON
 from labctl.drills.model import Drill
 from labctl.drills.records import Scene
 from labctl.kube.timing import Profile
@@ -75,4 +76,5 @@ DRILL = Drill(
     faults=faults,
     bounds=bounds,
     checkers={**CHECKERS, **NOT_READY_FIRST, **ENDED_IN_ORDER},
+    impossible_on=IMPOSSIBLE_ON,
 )
