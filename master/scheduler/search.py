@@ -78,6 +78,7 @@ def search(info: PodInfo, cluster: Cluster, profile: Profile) -> Found:
     wide = [plugin for plugin in profile.wide if not plugin.idle(info, ready[plugin.name])]
     if not (wide or cluster.nominated or found.narrowed_by):
         return _by_themselves(info, cluster, profile, wanted)
+    asked = [(plugin.name, plugin.filter, ready[plugin.name]) for plugin in wide if plugin.filter is not None]
     nodes, fitting, refused, nominated = cluster.nodes, found.fitting, found.refused, cluster.nominated
     for at, name in enumerate(names, start=1):  # the hottest loop there is: nothing in it twice
         found.examined = at
@@ -88,7 +89,11 @@ def search(info: PodInfo, cluster: Cluster, profile: Profile) -> Found:
         if verdict.refusal is not None:
             refused[name] = (verdict.refusal, verdict.by)
             continue
-        refusal = refused_by(info, node, wide, ready) if wide else None
+        refusal = None
+        for by, refuses, prepared in asked:
+            if (why := refuses(info, node, prepared)) is not None:
+                refusal = (why, by)
+                break
         if refusal is None and name in nominated:
             refusal = beside_nominated(info, node, cluster, profile, ready)
         if refusal is not None:

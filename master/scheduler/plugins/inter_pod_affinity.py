@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
+from operator import add
 from typing import Any
 
 from labctl.kube.selectors import matches
@@ -145,17 +147,20 @@ def _filter(info: PodInfo, node: NodeInfo, ready: Any) -> Refusal | None:
         return _NO_AFFINITY
     if ready.shunned and any((term.key, labels.get(term.key)) in ready.shunned for term in info.terms.anti):
         return _OWN_ANTI
-    if ready.shunning and any(place in ready.shunning for place in labels.items()):
+    if ready.shunning and not ready.shunning.keys().isdisjoint(labels.items()):
         return _THEIR_ANTI
     return None
 
 
 def _attracted(info: PodInfo, labels: Labels, ready: _Ready) -> bool:
     """Whether matching pods are near by every term; the first of a group that wants itself needs the labels only."""
-    places = [(term.key, labels[term.key]) for term in info.terms.affinity if term.key in labels]
-    if len(places) < len(info.terms.affinity):
-        return False
-    return all(place in ready.wanted for place in places) or (not ready.wanted and ready.lonely)
+    near = True
+    for term in info.terms.affinity:
+        value = labels.get(term.key)
+        if value is None:
+            return False
+        near = near and (term.key, value) in ready.wanted
+    return near or (not ready.wanted and ready.lonely)
 
 
 def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | None:
@@ -163,11 +168,12 @@ def _score(info: PodInfo, nodes: Sequence[NodeInfo], ready: Any) -> Ratings | No
     score: Counts = ready.score
     if not score:
         return None
-    keys = {key for key, _ in score}
-    sums = []
-    for node in nodes:
-        labels = node.node.metadata.labels
-        sums.append(sum(score.get((key, labels[key]), 0) for key in keys if key in labels))
+    labels = [node.node.metadata.labels for node in nodes]
+    sums = [0] * len(labels)
+    for key in {key for key, _ in score}:
+        by_value: dict[str | None, int] = {value: number for (of, value), number in score.items() if of == key}
+        column = map(by_value.get, [own.get(key) for own in labels], repeat(0))
+        sums = list(map(add, sums, column))
     lowest = min(sums)
     width = max(sums) - lowest
     return [float(int(MOST * (value - lowest) / width)) for value in sums] if width else None
