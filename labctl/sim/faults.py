@@ -56,8 +56,8 @@ def _one(rng: Generator, world: World, kind: str, quiet_s: float) -> Fault:
         "node": sorted(world.machines),
         "api": ["the API server"],
         "fence": ["the fence agent"],
-        "line": [*sorted(world.machines), "controllers", "scheduler"],
-        "clock": [*sorted(world.machines), "the master"],
+        "line": [*sorted(world.machines), *world.clocks, *world.clocks],
+        "clock": [*sorted(world.machines), *world.clocks],
     }[sort.befalls]
     at_s = round(rng.uniform(1.0, quiet_s - 2.0), 1)
     for_s = round(min(rng.uniform(*sort.lasts_s), quiet_s - at_s), 1)
@@ -72,6 +72,7 @@ def schedule(world: World, faults: tuple[Fault, ...]) -> None:
 
 def _begin(world: World, fault: Fault) -> None:
     world.say("FAULT", fault.told())
+    world.disturb(fault.for_s)
     SORTS[fault.kind].begin(world, fault)
     if fault.for_s:
         world.hub.after(fault.for_s, lambda: _end(world, fault))
@@ -84,11 +85,6 @@ def _end(world: World, fault: Fault) -> None:
 
 def _part(world: World, fault: Fault) -> Part:
     return world.parts[fault.target]
-
-
-def _on(world: World, place: str) -> list[Part]:
-    """The parts on a node, or the part of that name."""
-    return world.on(place) if place in world.machines else [world.parts[place]]
 
 
 def _crash(world: World, fault: Fault) -> None:
@@ -144,14 +140,14 @@ def _lose(world: World, fault: Fault) -> None:
 
 def _lines(name: str, value: bool) -> Callable[[World, Fault], None]:
     def change(world: World, fault: Fault) -> None:
-        for part in _on(world, fault.target):
+        for part in world.on(fault.target):
             setattr(part.line, name, value)
 
     return change
 
 
 def _clock(world: World, fault: Fault) -> SimClock:
-    return world.machines[fault.target].clock if fault.target in world.machines else world.clock
+    return world.machines[fault.target].clock if fault.target in world.machines else world.clocks[fault.target]
 
 
 def _step_clock(world: World, fault: Fault) -> None:
@@ -180,7 +176,7 @@ def _pause(world: World, fault: Fault) -> None:
     machine = world.machines[fault.target]
     if machine.on:
         machine.paused = True
-        for part in _on(world, fault.target):
+        for part in world.on(fault.target):
             part.process.pause(STANDING)
 
 
@@ -189,7 +185,7 @@ def _resume(world: World, fault: Fault) -> None:
     machine = world.machines[fault.target]
     if machine.paused:
         machine.resume(fault.for_s if fault.count % 2 else 0.0)
-    for part in _on(world, fault.target):
+    for part in world.on(fault.target):
         part.process.resume(STANDING)
     world.thawed()
 

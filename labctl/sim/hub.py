@@ -70,11 +70,20 @@ def _raise(_: Process, error: Exception) -> None:
     raise error
 
 
+def _root() -> greenlet.greenlet:
+    """Whoever runs the hub: strands go back there when they wait, also those that another strand spawned."""
+    found = greenlet.getcurrent()
+    while isinstance(found, _Strand):
+        assert found.parent is not None
+        found = found.parent
+    return found
+
+
 class _Strand(greenlet.greenlet):  # type: ignore[misc,unused-ignore]
     """One thread of a process."""
 
     def __init__(self, process: Process, work: Call) -> None:
-        super().__init__(self._work)
+        super().__init__(self._work, _root())
         self.process, self._call = process, work
 
     def _work(self) -> None:

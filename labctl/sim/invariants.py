@@ -12,10 +12,12 @@ import msgspec
 
 from agents.kubelet.runtime import ContainerStatus
 from labctl.kube.errors import ApiError
-from labctl.kube.resources import DEPLOYMENTS, PODS, Resource
+from labctl.kube.resources import PODS, Resource
 from labctl.sim.api import Note, Request
 from labctl.sim.load import BUDGETS, NAMESPACE
 from labctl.sim.machine import Machine
+from labctl.sim.parts import Controllers
+from labctl.sim.promises import Promise
 from labctl.sim.wire import Line
 from labctl.sim.world import World
 
@@ -52,10 +54,10 @@ class Invariants:
         self._evicted: list[tuple[int, str, str]] = []  # revision, uid, app label
         self._granting = ""
         self._quotas: dict[str, int] = {}
-        self._replicas: dict[str, tuple[str, int]] = {}  # of a ReplicaSet's key: its Deployment's uid, spec.replicas
+        self._given_up: set[str] = set()  # uids of pods that somebody said are gone, while their machine ran
         self._judged: dict[str, int] = {}  # of a budget's key: up to which revision its controller had seen the pods
         world.observers.append(self.wrote)
-        world.wire.on_answer = self.answered
+        world.answered.append(self.answered)
         for machine in world.machines.values():
             machine.changed = self.changed
 
@@ -69,8 +71,8 @@ class Invariants:
         elif kind == "resourcequotas":
             hard = (msgspec.json.decode(note.raw).get("spec") or {}).get("hard") or {}
             self._quotas[note.key] = int(hard.get("pods", 10**6))
-        elif kind == "replicasets":
-            self._replica_set(note)
+        elif kind == "nodes" and note.gone:
+            self._give_up(note.key.rpartition("/")[2])
         elif kind == "poddisruptionbudgets" and not note.gone:
             self._judged.setdefault(note.key, 0)
 
@@ -79,9 +81,9 @@ class Invariants:
         if not request.writes or isinstance(answer, ApiError):
             return
         self._is_stored(line, request, answer)
-        if line.process.name == "controllers" and "/poddisruptionbudgets/" in request.target:
+        if line.process.name.startswith("controllers@") and "/poddisruptionbudgets/" in request.target:
             name = request.target.split("/poddisruptionbudgets/")[1].split("/")[0]
-            self._judged[f"{prefix(BUDGETS)}{NAMESPACE}/{name}"] = self._seen(PODS)
+            self._judged[f"{prefix(BUDGETS)}{NAMESPACE}/{name}"] = seen(self._world, PODS)
         if request.target.endswith("/eviction"):
             self._granted(request.target.split("/")[-2])
 
@@ -102,14 +104,14 @@ class Invariants:
             before = self._ran_on.setdefault(uid, machine.name)
             if machine.name not in (where, before):
                 told = f"pod {status.pod.name} ({uid[:8]}) runs on {machine.name} and ran on {before}"
-                self._world.fail("no pod on two nodes", told)
+                self._world.fail(Promise.ONE_NODE, told)
             identity = self._identity.get(uid)
-            if identity is None:
+            if identity is None or uid in self._given_up:
                 continue
             other = identities.setdefault(identity, (uid, machine.name))
             if other[0] != uid:
                 told = f"{identity} runs on {other[1]} ({other[0][:8]}) and on {machine.name} ({uid[:8]}) at once"
-                self._world.fail("one container per StatefulSet identity", told)
+                self._world.fail(Promise.IDENTITY, told)
 
     def _running(self) -> Iterator[tuple[Machine, ContainerStatus]]:
         for machine in self._world.machines.values():
@@ -119,6 +121,11 @@ class Invariants:
                         yield machine, status
 
     # -- pods
+
+    def _give_up(self, node: str) -> None:
+        """Whoever deletes a Node says that its machine is gone: where it is not, its pods may run twice."""
+        if self._world.machines[node].on:
+            self._given_up |= {pod["metadata"]["uid"] for pod in self._pods.values() if _node(pod) == node}
 
     def _pod(self, note: Note) -> None:
         pod = msgspec.json.decode(note.raw)
@@ -130,12 +137,12 @@ class Invariants:
         self._pods[note.key] = pod
         if identity := (meta.get("labels") or {}).get(_IDENTITY):
             self._identity[uid] = f"{meta['namespace']}/{identity}"
-        node = (pod.get("spec") or {}).get("nodeName", "")
+        node = _node(pod)
         if node and self._node_of.setdefault(uid, node) != node:
             told = f"pod {meta['name']} was bound to {self._node_of[uid]}, and now to {node}"
-            self._world.fail("nothing bound twice", told)
+            self._world.fail(Promise.BOUND_ONCE, told)
         if self._node_of.get(uid) and not node:
-            self._world.fail("nothing bound twice", f"pod {meta['name']} lost its node {self._node_of[uid]}")
+            self._world.fail(Promise.BOUND_ONCE, f"pod {meta['name']} lost its node {self._node_of[uid]}")
         self._quota()
 
     def _quota(self) -> None:
@@ -145,45 +152,12 @@ class Invariants:
         for key, hard in self._quotas.items():
             if used > hard and self._is_enforced(key, hard):
                 name = key.rpartition("/")[2]
-                self._world.fail("quotas respected", f"{used} pods, and ResourceQuota {name} allows {hard}")
+                self._world.fail(Promise.QUOTAS, f"{used} pods, and ResourceQuota {name} allows {hard}")
 
     def _is_enforced(self, key: str, hard: int) -> bool:
         """Whether no more than the quota allows were there when it was made: it forbids growth, it does not delete."""
         del key
         return len(self._pods) > hard
-
-    # -- deployments
-
-    def _replica_set(self, note: Note) -> None:
-        found = msgspec.json.decode(note.raw)
-        owner = next((ref["uid"] for ref in found["metadata"].get("ownerReferences") or ()), "")
-        before = self._replicas.get(note.key, (owner, 0))[1]
-        replicas = 0 if note.gone else found["spec"].get("replicas", 0)
-        self._replicas[note.key] = (owner, replicas)
-        if owner and replicas > before:
-            total = sum(count for uid, count in self._replicas.values() if uid == owner)
-            most = max(
-                (_most(one) for one in self._known(DEPLOYMENTS) if one["metadata"]["uid"] == owner), default=None
-            )
-            if most is not None and total > most:
-                told = f"replica sets ask for {total} pods together, and the Deployment allows {most}"
-                self._world.fail("rollouts within surge", told)
-
-    def _known(self, resource: Resource) -> Iterator[Document]:
-        """Every version of every object of a kind that the controllers may have seen last: from then until now."""
-        seen, store = self._seen(resource), self._world.api.store
-        for entry in store.list(prefix(resource)).entries:
-            yield msgspec.json.decode(entry.value)
-            if entry.revision > seen and (old := store.at(entry.key, max(seen, store.base))) is not None:
-                yield msgspec.json.decode(old.value)
-        for note in store.since(max(seen, store.base)):
-            if note.key.startswith(prefix(resource)) and not note.gone:
-                yield msgspec.json.decode(note.raw)
-
-    def _seen(self, resource: Resource) -> int:
-        shared = self._world.controllers.shared
-        informer = shared.by_resource.get(resource) if shared is not None else None
-        return int(informer.revision or 0) if informer is not None else 0
 
     # -- answers
 
@@ -198,7 +172,7 @@ class Invariants:
         notes = store.since(revision - 1)[:1] if revision > store.base else ()
         if revision > store.base and (not notes or meta["name"] not in notes[0].key):
             told = f"{line.process.name} was told that {request.method} {request.target} is stored, and it is not"
-            self._world.fail("no acknowledged write lost", told)
+            self._world.fail(Promise.DURABLE, told)
 
     def _granted(self, name: str) -> None:
         """An eviction was let through: count what the budget's controller had seen, less what was evicted since."""
@@ -227,7 +201,7 @@ class Invariants:
             wanted = (document.get("status") or {}).get("desiredHealthy", 0)
             if len(left) < wanted:
                 told = f"evicting {name} left {len(left)} healthy pods of {app}, and its budget wants {wanted}"
-                self._world.fail("budgets respected", told)
+                self._world.fail(Promise.BUDGETS, told)
 
     def _before_this(self, key: str) -> Document | None:
         """The pod as the request that has just been answered found it."""
@@ -236,12 +210,25 @@ class Invariants:
         return msgspec.json.decode(entry.value) if entry is not None else None
 
 
-def _most(deployment: Document) -> int:
-    spec = deployment["spec"]
-    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
-    surge = rolling.get("maxSurge", "25%")
-    replicas = int(spec.get("replicas", 1))
-    extra = -(-replicas * int(surge[:-1]) // 100) if isinstance(surge, str) else int(surge)
-    unavailable = rolling.get("maxUnavailable", "25%")
-    down = replicas * int(unavailable[:-1]) // 100 if isinstance(unavailable, str) else int(unavailable)
-    return replicas + (extra if extra or down else 1)
+def _node(pod: Document) -> str:
+    return str((pod.get("spec") or {}).get("nodeName", ""))
+
+
+def seen(world: World, resource: Resource) -> int:
+    """Up to which revision the controllers whose request is being performed have seen a kind; 0: not theirs."""
+    part = world.parts.get(world.wire.asking)
+    shared = part.shared if isinstance(part, Controllers) else None
+    informer = shared.by_resource.get(resource) if shared is not None else None
+    return int(informer.revision or 0) if informer is not None else 0
+
+
+def known(world: World, resource: Resource) -> Iterator[Document]:
+    """Every version of every object of a kind that they may have seen last: from then until now."""
+    since, store = seen(world, resource), world.api.store
+    for entry in store.list(prefix(resource)).entries:
+        yield msgspec.json.decode(entry.value)
+        if entry.revision > since and (old := store.at(entry.key, max(since, store.base))) is not None:
+            yield msgspec.json.decode(old.value)
+    for note in store.since(max(since, store.base)):
+        if note.key.startswith(prefix(resource)) and not note.gone:
+            yield msgspec.json.decode(note.raw)

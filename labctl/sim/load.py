@@ -62,6 +62,8 @@ _SAYS = {
     "delete-set": "deletes StatefulSet {what}",
     "cordon": "cordons {what}",
     "uncordon": "uncordons {what}",
+    "delete-node": "deletes Node {what}, whose pods go with it",
+    "restart-kubelet": "has the kubelet of {what} register again",
 }
 
 
@@ -80,6 +82,7 @@ def draw(rng: Generator, nodes: list[str], quiet_s: float) -> tuple[Step, ...]:
     there = {step.kind: step for step in steps}
     menu = ["scale", "image", "delete-pod", "evict", "evict", "force-delete"]
     menu += ["scale-set", "image-set", "delete-pod-set"] * ("statefulset" in there) + ["cordon"]
+    menu += ["image", "delete-node"]
     menu += ["image-daemon"] * ("daemonset" in there)
     for _ in range(rng.randint(1, 5)):
         steps += _change(rng, rng.choice(menu), nodes, quiet_s)
@@ -95,6 +98,9 @@ def _change(rng: Generator, kind: str, nodes: list[str], quiet_s: float) -> list
     if kind == "cordon":
         node = rng.choice(nodes)
         return [Step(at_s, kind, node), Step(round(rng.uniform(at_s, quiet_s), 1), "uncordon", node)]
+    if kind == "delete-node":
+        node = rng.choice(nodes)
+        return [Step(at_s, kind, node), Step(round(rng.uniform(at_s, quiet_s + 2.0), 1), "restart-kubelet", node)]
     if kind == "delete-pod-set":
         return [Step(at_s, "delete-pod", "db")]
     what = "db" if kind.endswith("-set") else "agent" if kind.endswith("-daemon") else "web"
@@ -148,10 +154,11 @@ class User:
                 resource = STATEFUL_SETS if step.kind == "image-set" else DAEMON_SETS
                 annotations = {"revision": str(value)}
                 self._patch(resource, name, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
-            case "delete" | "delete-set":
-                resource = DEPLOYMENTS if step.kind == "delete" else STATEFUL_SETS
+            case "delete" | "delete-set" | "delete-node":
+                resource = {"delete": DEPLOYMENTS, "delete-set": STATEFUL_SETS}.get(step.kind, NODES)
+                namespace = "" if resource == NODES else NAMESPACE
                 try:
-                    self._client.delete(resource, name, NAMESPACE, propagation="Background")
+                    self._client.delete(resource, name, namespace, propagation="Background")
                 except NotFound:
                     return
             case "cordon" | "uncordon":

@@ -15,6 +15,7 @@ from agents.kubelet.enforcer import Enforcer
 from agents.kubelet.fencing import Orders
 from agents.kubelet.roster import Roster
 from agents.kubelet.self_fencing import SelfFencing
+from labctl.kube.election import Election
 from labctl.kube.fencing import Bounds
 from labctl.kube.resources import PODS, REPLICA_SETS
 from labctl.kube.timing import Profile
@@ -22,13 +23,15 @@ from labctl.runtime.errors import UsageError
 from labctl.runtime.loop import Backoff
 from labctl.sim.fence_agent import FenceAgent
 from labctl.sim.node_parts import Kubelet
+from labctl.sim.promises import Promise
 from labctl.sim.world import NODE_NAMES
 from master.apiserver import eviction, subresources
 from master.apiserver.quota import Quotas
 from master.apiserver.storage import Storage
 from master.controllers import loop, process
+from master.controllers.apply import Applier
 from master.controllers.catalog import fencing
-from master.controllers.protocol import Action, Controller, Delete, Patch, Plan, PowerOff, World
+from master.controllers.protocol import Action, Controller, Create, Delete, Patch, Plan, PowerOff, Step, World
 from master.scheduler.binder import Binder
 from master.scheduler.cycle import Placed
 
@@ -41,7 +44,7 @@ class Mutant:
 
     name: str
     words: str
-    breaks: str
+    breaks: Promise
     swaps: Callable[[], tuple[Swap, ...]]
     seed: int = 0  # the first one that notices, when this was written: tests begin there
 
@@ -185,6 +188,35 @@ def _surges() -> tuple[Swap, ...]:
     return _changed("deployment", more)
 
 
+def _rolls_hard() -> tuple[Swap, ...]:
+    """The old ReplicaSet goes at once."""
+
+    def none_left(action: Action) -> Action:
+        wanted = action.body.get("spec", {}).get("replicas") if isinstance(action, Patch) else None
+        if isinstance(action, Patch) and action.resource == REPLICA_SETS and wanted == 1:
+            return replace(action, body={**action.body, "spec": {**action.body["spec"], "replicas": 0}})
+        return action
+
+    return _changed("deployment", none_left)
+
+
+def _creates_again() -> tuple[Swap, ...]:
+    original = Applier.perform
+
+    def perform(self: Applier, step: Step, action: Action) -> None:
+        original(self, step, action)
+        if isinstance(action, Create) and step.about.kind == "ReplicaSet":
+            meta = action.body["metadata"]
+            again = {**action.body, "metadata": {**meta, "name": f"{meta.get('name', 'pod')}x"}}
+            original(self, step, replace(action, body=again))
+
+    return ((Applier, "perform", perform),)
+
+
+def _unguarded() -> tuple[Swap, ...]:
+    return ((Election, "guard", lambda _: None),)
+
+
 def _stumbles() -> tuple[Swap, ...]:
     original = process.controllers
 
@@ -244,48 +276,65 @@ def _releases_first() -> tuple[Swap, ...]:
     return ((process, "controllers", lambda: original() | {"fencing": replace(fencing.CONTROLLER, plan=plan)}),)
 
 
-_IDENTITY = "one container per StatefulSet identity"
-_SETTLES = "spec equals status once faults stop"
 MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for mutant in (
-        Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", _IDENTITY, _unfenced),
+        Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", Promise.IDENTITY, _unfenced),
         Mutant(
             "binds-again",
             "two schedulers are at work, and the API server binds what is bound",
-            "nothing bound twice",
+            Promise.BOUND_ONCE,
             _binds_again,
         ),
         Mutant(
-            "fences-nothing", "the fence agent confirms, and the machine runs on", _IDENTITY, _fences_nothing, seed=86
+            "fences-nothing",
+            "the fence agent confirms, and the machine runs on",
+            Promise.IDENTITY,
+            _fences_nothing,
+            seed=86,
         ),
         Mutant(
-            "stops-late", "kubelet and guard stop fenced pods three seconds too late", _IDENTITY, _stops_late, seed=16
+            "stops-late",
+            "kubelet and guard stop fenced pods three seconds too late",
+            Promise.IDENTITY,
+            _stops_late,
+            seed=16,
         ),
-        Mutant("never-stops", "kubelet, guard and watchdog stop no fenced pod", _IDENTITY, _never_stops, seed=16),
+        Mutant(
+            "never-stops", "kubelet, guard and watchdog stop no fenced pod", Promise.IDENTITY, _never_stops, seed=16
+        ),
         Mutant(
             "starts-unasked",
             "what was stopped starts again without asking whether it may",
-            _IDENTITY,
+            Promise.IDENTITY,
             _starts_unasked,
             seed=16,
         ),
         Mutant(
             "releases-first",
             "an identity is released before its machine is confirmed off",
-            _IDENTITY,
+            Promise.IDENTITY,
             _releases_first,
             seed=135,
         ),
-        Mutant("foreign-pods", "a kubelet runs the pods of every node", "no pod on two nodes", _foreign_pods),
+        Mutant("foreign-pods", "a kubelet runs the pods of every node", Promise.ONE_NODE, _foreign_pods),
+        Mutant("answers-first", "the API server answers before it stores", Promise.DURABLE, _answers_first),
+        Mutant("no-budget", "evictions ask no PodDisruptionBudget", Promise.BUDGETS, _no_budget),
+        Mutant("no-quota", "nothing is charged to a ResourceQuota", Promise.QUOTAS, _no_quota),
+        Mutant("keeps-orphans", "the kubelet leaves alone what the API has forgotten", Promise.SETTLES, _keeps_orphans),
+        Mutant("gives-up", "a controller does not try again what failed", Promise.SETTLES, _gives_up),
+        Mutant("surges", "a rollout asks for one pod too many", Promise.SURGE, _surges),
         Mutant(
-            "answers-first", "the API server answers before it stores", "no acknowledged write lost", _answers_first
+            "rolls-hard",
+            "a rollout takes the last old pods before new ones are there",
+            Promise.AVAILABLE,
+            _rolls_hard,
+            seed=233,
         ),
-        Mutant("no-budget", "evictions ask no PodDisruptionBudget", "budgets respected", _no_budget),
-        Mutant("no-quota", "nothing is charged to a ResourceQuota", "quotas respected", _no_quota),
-        Mutant("keeps-orphans", "the kubelet leaves alone what the API has forgotten", _SETTLES, _keeps_orphans),
-        Mutant("gives-up", "a controller does not try again what failed", _SETTLES, _gives_up),
-        Mutant("surges", "a rollout asks for one pod too many", "rollouts within surge", _surges),
-        Mutant("stumbles", "a controller's plan fails where there is much to do", "no part stumbles", _stumbles),
+        Mutant("creates-again", "a ReplicaSet's pods are created twice", Promise.CREATED_ONCE, _creates_again),
+        Mutant(
+            "unguarded", "a leader does not look at its lease before it writes", Promise.LEADER, _unguarded, seed=16
+        ),
+        Mutant("stumbles", "a controller's plan fails where there is much to do", Promise.NO_STUMBLE, _stumbles),
     )
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from labctl.kube.election import Election, LeadershipLost
 from labctl.kube.events import EventType, Recorder
 from labctl.kube.informer import Informer
 from labctl.kube.meta import Reference
 from labctl.kube.resources import Resource
-from labctl.runtime.loop import Wake
+from labctl.kube.timing import FAST
+from labctl.runtime.loop import Backoff, Wake
 from labctl.sim.api import Note
 from labctl.sim.hub import Process, SimClock, SimStop
 from labctl.sim.machine import Machine
@@ -18,6 +21,7 @@ from labctl.sim.wire import SimClient, Wire
 from master.controllers import process
 from master.controllers.loop import Informers, Runner, Surroundings
 from master.controllers.protocol import Settings
+from master.scheduler.cycle import Decision
 from master.scheduler.loop import Scheduler
 
 Say = Callable[[str, str], None]
@@ -33,6 +37,14 @@ class Teller(Recorder):
         """See `Recorder`."""
         del kind
         self._say(self._name, f"{reason} on {about.kind} {about.name}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What controllers are configured with."""
+
+    settings: Settings
+    power_off: Callable[[str], str]
 
 
 class Part(ABC):
@@ -59,7 +71,7 @@ class Part(ABC):
     def start(self) -> None:
         """Begin anew: nothing is remembered."""
         assert not self.running
-        self.running = True
+        self.running, self.line.doubt = True, False
         self.informers = []
         self.boot()
 
@@ -87,9 +99,9 @@ class Part(ABC):
         if not self.running and (self.machine is None or self.machine.on):
             self.start()
 
-    def client(self) -> SimClient:
+    def client(self, guard: Callable[[], None] = lambda: None) -> SimClient:
         """A client on this process's line."""
-        return SimClient(self.wire, self.line)
+        return SimClient(self.wire, self.line, guard)
 
     def follow(
         self, informer: Informer[Any], resource: Resource, wanted: Callable[[Note], bool] | None = None
@@ -109,33 +121,71 @@ class Part(ABC):
 
         def run() -> None:
             self.until_synced()
+            trouble = Backoff(0.1, 5.0)
             while True:
                 begun_s = self.hub.now_s
-                self.process.wait(wake, step())
+                try:
+                    wait_s = step()
+                    trouble.reset()
+                except LeadershipLost:  # for now, or for good: then the process ends
+                    wait_s = trouble.next_s()
+                    self.process.sleep(wait_s)
+                self.process.wait(wake, wait_s)
                 if (spent_s := self.hub.now_s - begun_s) < least_s:
                     self.process.sleep(least_s - spent_s)
 
         return run
 
 
-class Controllers(Part):
+class Elected(Part):
+    """A part of which several stand by and one leads: the real election, over the simulated API."""
+
+    kind: str  # what it is called, wherever it runs
+    lease: str  # the name of the Lease that says who leads
+
+    def __init__(self, wire: Wire, master: str, clock: SimClock, say: Say) -> None:
+        super().__init__(wire, f"{self.kind}@{master}", clock, say)
+
+    def boot(self) -> None:
+        """See `Part`."""
+        election = Election(self.client(), self.lease, self.name, profile=FAST, clock=self.clock)
+
+        def lead() -> None:
+            self.say(self.name, "leads")
+            self.lead(self.client(election.guard), election)
+
+        self.process.spawn(lambda: election.run(self.stop, lead, self._lost))
+
+    @abstractmethod
+    def lead(self, client: SimClient, election: Election) -> None:
+        """Put the program together and spawn its threads; `client` writes only while it leads."""
+
+    def _lost(self) -> None:
+        self.say(self.name, "has lost the lead")
+        self.hub.after(0.0, self.crash)
+
+
+class Controllers(Elected):
     """The controller manager: every controller of the catalog."""
 
-    def __init__(
-        self, wire: Wire, clock: SimClock, say: Say, settings: Settings, power_off: Callable[[str], str]
-    ) -> None:
-        super().__init__(wire, "controllers", clock, say)
-        self._settings, self._power_off = settings, power_off
+    kind, lease = "controllers", "kube-controller-manager"
+
+    def __init__(self, wire: Wire, master: str, clock: SimClock, say: Say, means: Means) -> None:
+        super().__init__(wire, master, clock, say)
+        self._means = means
         self.runners: list[Runner] = []
         self.shared: Informers | None = None
 
     def boot(self) -> None:
         """See `Part`."""
-        client, began_s = self.client(), self.clock.monotonic_s()
+        self.shared = None
+        super().boot()
+
+    def lead(self, client: SimClient, election: Election) -> None:
+        """See `Elected`."""
         self.shared = Informers(client, self.clock)
-        around = Surroundings(
-            self.clock, self.shared, Teller(self.name, self.say), self._settings, lambda: began_s, self._power_off
-        )
+        told, means = Teller(self.name, self.say), self._means
+        around = Surroundings(self.clock, self.shared, told, means.settings, election.steady_since_s, means.power_off)
         self.runners = process.assemble(client, around)
         for resource, informer in self.shared.by_resource.items():
             self.follow(informer, resource)
@@ -149,16 +199,23 @@ class Controllers(Part):
         return self.loop(step, runner.wake, runner.controller.min_interval_s)
 
 
-class SchedulerPart(Part):
+class SchedulerPart(Elected):
     """The scheduler."""
 
-    def __init__(self, wire: Wire, clock: SimClock, say: Say) -> None:
-        super().__init__(wire, "scheduler", clock, say)
+    kind, lease = "scheduler", "kube-scheduler"
 
-    def boot(self) -> None:
-        """See `Part`."""
-        scheduler = Scheduler(self.client(), Teller(self.name, self.say), self.clock)
-        scheduler.binder.submit = lambda decision: self.process.spawn(lambda: scheduler.binder.carry_out(decision))
+    def lead(self, client: SimClient, election: Election) -> None:
+        """See `Elected`."""
+        del election
+        scheduler = Scheduler(client, Teller(self.name, self.say), self.clock)
+
+        def carry_out(decision: Decision) -> None:
+            try:
+                scheduler.binder.carry_out(decision)
+            except LeadershipLost:
+                scheduler.binder.try_to(decision)  # which knows what to do then
+
+        scheduler.binder.submit = lambda decision: self.process.spawn(lambda: carry_out(decision))
         for informer in scheduler.informers:
             self.follow(informer, informer.resource)
         self.process.spawn(self.loop(scheduler.run_pass, scheduler.wake, 0.01))

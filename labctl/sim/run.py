@@ -9,7 +9,10 @@ from labctl.runtime import chance
 from labctl.sim import faults, load
 from labctl.sim.faults import Fault
 from labctl.sim.invariants import Invariants
+from labctl.sim.leaders import Leaders
 from labctl.sim.load import Step
+from labctl.sim.promises import Promise
+from labctl.sim.rollouts import Rollouts
 from labctl.sim.settled import unsettled
 from labctl.sim.world import NODE_NAMES, Story, Violation, World
 
@@ -52,6 +55,8 @@ def run(seed: int, schedule: Schedule, *, listens: bool = False) -> Outcome:
     with chance.seeded(f"{seed} parts"):
         world = World(seed, story=Story(listens), fencing=schedule.fencing)
         invariants = Invariants(world)
+        Rollouts(world)
+        Leaders(world)
         world.thawed = invariants.look
         world.start(schedule.steps)
         faults.schedule(world, schedule.faults)
@@ -62,7 +67,7 @@ def run(seed: int, schedule: Schedule, *, listens: bool = False) -> Outcome:
                 world.run(world.hub.now_s + _LOOK_S)
                 left = unsettled(world)
             if left and world.failure is None:
-                world.fail("spec equals status once faults stop", left)
+                world.fail(Promise.SETTLES, left)
         finally:
             world.close()
     return Outcome(seed, schedule, world.failure, world.story, world.hub.now_s, world.hub.steps)

@@ -35,6 +35,7 @@ class Line:
     deaf: bool = False  # requests arrive, answers do not
     conflicts: int = 0  # so many writes are refused with 409
     lost: int = 0  # of so many writes the answer is lost
+    doubt: bool = False  # something it wrote may have taken effect without its knowledge
     crash_in: int | None = None  # the process dies at its so-manieth write from now ...
     crash_after: bool = False  # ... after it was sent, not before
     lag_s: float = 0.0  # what watches are late by
@@ -50,6 +51,7 @@ class Wire:
         self.lines: dict[str, Line] = {}
         self._feeds: dict[str, list[Feed]] = {}  # by the prefix of their kind
         self.on_answer: Callable[[Line, Request, bytes | ApiError], None] = lambda _line, _request, _answer: None
+        self.asking = ""  # whose request is being performed
         self.acknowledge: Callable[[Request, bytes], bytes | ApiError] = lambda _, answer: answer
 
     def line(self, process: Process, crash: Callable[[], None] = lambda: None) -> Line:
@@ -91,12 +93,15 @@ class Wire:
             return
 
         def arrive() -> None:
+            self.asking = line.process.name
             answer = self.api.perform(request)
             self.on_answer(line, request, answer)
+            self.asking = ""
             lost = line.deaf or line.cut
             if request.writes and line.lost > 0 and not isinstance(answer, ApiError):
                 line.lost -= 1
                 lost = True
+            line.doubt |= request.writes and (lost or isinstance(answer, Unavailable))
             if lost:
                 self.hub.after(patience_s, lambda: done(_silence(request)))
             else:
@@ -199,9 +204,8 @@ class Feed:
 class SimClient(Client):
     """A client whose requests travel on a line."""
 
-    def __init__(self, wire: Wire, line: Line) -> None:
-        self._wire, self._line = wire, line
-        self._guard = lambda: None
+    def __init__(self, wire: Wire, line: Line, guard: Callable[[], None] = lambda: None) -> None:
+        self._wire, self._line, self._guard = wire, line, guard
 
     def request(
         self,
@@ -217,5 +221,7 @@ class SimClient(Client):
         """See `Client`."""
         data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
         target = f"{path}?{urlencode(query)}" if query else path
+        if method != "GET":
+            self._guard()
         patience_s = min(_GIVES_UP_S, timeout_s or _GIVES_UP_S)
         return self._wire.call(self._line, Request(method, target, data, content_type, accept), patience_s)

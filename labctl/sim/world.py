@@ -22,14 +22,15 @@ from labctl.kube.resources import (
     STATEFUL_SETS,
 )
 from labctl.runtime import chance
-from labctl.sim.api import Api, Note, base
+from labctl.sim.api import Api, Note, Request, base
 from labctl.sim.fence_agent import FenceAgent, SimFenceClient
 from labctl.sim.hub import Hub, Process, SimClock
 from labctl.sim.load import BUDGETS, QUOTAS, Step, User
 from labctl.sim.machine import Machine
 from labctl.sim.node_parts import GuardPart, Kubelet, ProxyPart
-from labctl.sim.parts import Controllers, Part, SchedulerPart
-from labctl.sim.wire import SimClient, Wire
+from labctl.sim.parts import Controllers, Means, Part, SchedulerPart
+from labctl.sim.promises import Promise
+from labctl.sim.wire import Line, SimClient, Wire
 from master.controllers.protocol import Settings
 
 KINDS = (
@@ -37,6 +38,9 @@ KINDS = (
     DAEMON_SETS, JOBS, BUDGETS, QUOTAS,
 )  # fmt: skip
 NODE_NAMES = ("w1", "w2", "w3")
+MASTERS = ("m1", "m2")
+_GETS_OVER_S = 6.0
+_SOFT = ("deployment", "statefulset", "daemonset", "job", "budget", "quota", "image")  # steps that disturb nobody
 STANDING = "its machine"  # why the processes of a machine stand still that is paused as a whole
 
 
@@ -44,7 +48,7 @@ STANDING = "its machine"  # why the processes of a machine stand still that is p
 class Violation:
     """What must not be, and when it was."""
 
-    invariant: str
+    invariant: Promise
     message: str
     at_s: float
 
@@ -81,23 +85,27 @@ class World:
         self.api = Api(self.clock, base())
         self.wire = Wire(self.hub, self.api, chance.generator(f"{seed} wire"))
         self.failure: Violation | None = None
+        self.disturbed_until_s = 0.0
         self.thawed: Callable[[], None] = lambda: None  # a machine goes on after a pause
         self.observers: list[Callable[[Note], None]] = [self.wire.wrote]
+        self.answered: list[Callable[[Line, Request, bytes | ApiError], None]] = []
+        self.wire.on_answer = self._answered
         self.api.on_write = self._wrote
         self.hub.on_error = self._stumbled
         self._rng = chance.generator(f"{seed} world")
         self.machines = {name: self._machine(name) for name in NODE_NAMES}
         self.fence_agent = FenceAgent(self.hub, self._rng, self._fence)
-        settings = Settings(kinds=KINDS, fencing=fencing)
-        self.controllers = Controllers(
-            self.wire, self.clock, self.say, settings, SimFenceClient(self.fence_agent).power_off
-        )
-        self.scheduler = SchedulerPart(self.wire, self.clock, self.say)
+        self.clocks = {name: SimClock(self.hub) for name in MASTERS}
+        means = Means(Settings(kinds=KINDS, fencing=fencing), SimFenceClient(self.fence_agent).power_off)
+        self.controllers = {
+            name: Controllers(self.wire, name, clock, self.say, means) for name, clock in self.clocks.items()
+        }
+        self.schedulers = {name: SchedulerPart(self.wire, name, clock, self.say) for name, clock in self.clocks.items()}
         self.kubelets = {name: Kubelet(self.wire, its, self.say, fencing) for name, its in self.machines.items()}
         self.guards = {name: GuardPart(self.wire, machine, self.say) for name, machine in self.machines.items()}
         self.proxies = {name: ProxyPart(self.wire, machine, self.say) for name, machine in self.machines.items()}
-        nodes = (self.kubelets, self.guards, self.proxies)
-        every: list[Part] = [self.controllers, self.scheduler, *(part for kind in nodes for part in kind.values())]
+        kinds = (self.controllers, self.schedulers, self.kubelets, self.guards, self.proxies)
+        every: list[Part] = [part for kind in kinds for part in kind.values()]
         self.parts = {part.name: part for part in every}
         self._user = Process(self.hub, "user")
         self._user_client = SimClient(self.wire, self.wire.line(self._user))
@@ -108,9 +116,13 @@ class World:
             part.start()
         self._user.spawn(lambda: self._use(steps))
 
-    def on(self, node: str) -> list[Part]:
-        """The parts that run on a node."""
-        return [self.kubelets[node], self.guards[node], self.proxies[node]]
+    def on(self, machine: str) -> list[Part]:
+        """The parts that run on a node or a master."""
+        return [part for part in self.parts.values() if part.name.endswith(f"@{machine}")]
+
+    def disturb(self, for_s: float = 0.0) -> None:
+        """Something is done to the cluster, and the cluster needs a little to get over it."""
+        self.disturbed_until_s = max(self.disturbed_until_s, self.hub.now_s + for_s + _GETS_OVER_S)
 
     def power_off(self, node: str) -> None:
         """Everything that runs there is gone."""
@@ -133,7 +145,7 @@ class World:
         if self.story.listens:
             self.story.lines.append(Told(self.hub.now_s, who, what))
 
-    def fail(self, invariant: str, message: str) -> None:
+    def fail(self, invariant: Promise, message: str) -> None:
         """The first violation ends the run."""
         if self.failure is None:
             self.failure = Violation(invariant, message, self.hub.now_s)
@@ -158,11 +170,13 @@ class World:
 
     def _reset(self, node: str) -> None:
         self.say(node, "is reset by its watchdog")
+        self.disturb(4.0)
         self.power_off(node)
         self.hub.after(2.0 + 2.0 * self._rng.random(), lambda: self.power_on(node))
 
     def _fence(self, node: str) -> None:
         self.say("fence agent", f"powers {node} off")
+        self.disturb(9.0)
         self.power_off(node)
 
         def start() -> None:
@@ -179,6 +193,11 @@ class World:
 
     def _do(self, step: Step) -> None:
         self.say("user", step.told())
+        if step.kind not in _SOFT:
+            self.disturb()
+        if step.kind == "restart-kubelet":
+            self.hub.after(0.0, self.kubelets[step.what].crash)
+            return
         for wait_s in (0.5, 1.0, 2.0, 4.0, 0.0):
             try:
                 User(self._user_client).do(step)
@@ -193,5 +212,9 @@ class World:
         for observe in self.observers:
             observe(note)
 
+    def _answered(self, line: Line, request: Request, answer: bytes | ApiError) -> None:
+        for observe in self.answered:
+            observe(line, request, answer)
+
     def _stumbled(self, process: Process, error: Exception) -> None:
-        self.fail("no part stumbles", f"{process.name}: {''.join(traceback.format_exception(error))}")
+        self.fail(Promise.NO_STUMBLE, f"{process.name}: {''.join(traceback.format_exception(error))}")

@@ -68,3 +68,20 @@ def test_a_ring_ends_a_wait() -> None:
     hub.at(1.0, ring)
     hub.run(10.0)
     assert seen == [1.0, 6.0]
+
+
+def test_a_thread_that_another_one_spawned_does_not_wake_it() -> None:
+    hub, seen = Hub(), list[tuple[str, float]]()
+    process = Process(hub, "p")
+
+    def note(name: str, seconds: float) -> None:
+        process.sleep(seconds)
+        seen.append((name, hub.now_s))
+
+    def work() -> None:
+        process.spawn(lambda: note("child", 1.0))
+        note("parent", 3.0)
+
+    process.spawn(work)
+    hub.run(10.0)
+    assert seen == [("child", 1.0), ("parent", 3.0)]

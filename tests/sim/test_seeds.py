@@ -11,8 +11,10 @@ from labctl.sim import batch
 from labctl.sim.faults import Fault
 from labctl.sim.load import Step
 from labctl.sim.mutants import MUTANTS
-from labctl.sim.run import Schedule, draw, run
+from labctl.sim.promises import Promise
+from labctl.sim.run import Outcome, Schedule, draw, run
 from labctl.sim.story import tell
+from labctl.sim.world import MASTERS
 
 _SEEDS = 200
 _MUTANT_SEEDS = 1_000  # a broken build is caught within so many, and most within a few
@@ -27,8 +29,8 @@ def test_every_promise_is_kept_under_faults() -> None:
 
 def test_a_deployment_scaled_and_rolled_while_its_controller_was_away_stays_within_its_surge() -> None:
     """Found once by a seed: both sets grew at a time."""
-    away = Fault(12.5, "partition", "controllers", 5.8)
-    assert run(685, Schedule(CUT_OFF, (away,))).violation is None
+    away = tuple(Fault(12.5, "partition", master, 5.8) for master in MASTERS)
+    assert run(685, Schedule(CUT_OFF, away)).violation is None
 
 
 @pytest.mark.parametrize("fencing", ["power", "self"])
@@ -59,6 +61,27 @@ def test_a_suspended_machine_is_powered_off_before_its_identities_are_released()
     off = next(at for at, (who, _) in enumerate(told) if who == "fence agent")
     released = next(at for at, (_, what) in enumerate(told) if what.startswith("Fenced on Pod"))
     assert failed < off < released
+
+
+@pytest.mark.parametrize("kind", ["controllers", "scheduler"])
+def test_a_frozen_leader_that_thaws_after_its_lease_writes_nothing_and_the_other_one_goes_on(kind: str) -> None:
+    steps = (Step(1.0, "deployment", "web", 3), Step(8.0, "scale", "web", 5))
+    first = _leaders(run(5, Schedule(steps, ()), listens=True), kind)
+    assert len(first) == 1
+    outcome = run(5, Schedule(steps, (Fault(4.0, "freeze", first[0], 9.0),)), listens=True)
+    assert outcome.violation is None  # among them: only the leader writes, nothing is bound or created twice
+    leaders = _leaders(outcome, kind)
+    assert len(set(leaders)) == 2
+    assert leaders[0] == first[0]
+    assert (first[0], "has lost the lead") in [(line.who, line.what) for line in outcome.story.lines]
+
+
+def _leaders(outcome: Outcome, kind: str) -> list[str]:
+    return [line.who for line in outcome.story.lines if line.what == "leads" and line.who.startswith(kind)]
+
+
+def test_every_promise_has_a_broken_build_that_breaks_it() -> None:
+    assert {mutant.breaks for mutant in MUTANTS.values()} == set(Promise)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.sim.faults import Fault
 from labctl.sim.load import Step
+from labctl.sim.promises import Promise
 from labctl.sim.run import Outcome, Schedule
 from labctl.sim.shrink import shrink
 from labctl.sim.world import Story, Violation
@@ -13,7 +14,7 @@ STEPS = tuple(Step(float(number), "evict", f"web{number}") for number in range(1
 
 
 def outcome(schedule: Schedule, message: str) -> Outcome:
-    violation = Violation("budgets respected", message, 1.0) if message else None
+    violation = Violation(Promise.BUDGETS, message, 1.0) if message else None
     return Outcome(1, schedule, violation, Story(), 1.0, 1)
 
 
