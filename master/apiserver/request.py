@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -71,7 +72,7 @@ def parse_path(path: str) -> Target | None:
     return Target(group, version, rest[0], namespace, name, subresource, "/".join(rest[3:]))
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A request, read once."""
 
     method: str
@@ -84,7 +85,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     environ: dict[str, Any] = {}  # the WSGI environment, for what is passed on as it came: streams and proxies
     alive: Callable[[], bool] = lambda: True  # whether the client is still there; long answers look now and then
 
-    @property
+    @cached_property
     def verb(self) -> str:
         """The verb as RBAC knows it; the lower-case method for paths that are no resource."""
         if self.target is None or not self.target.is_resource:
