@@ -28,6 +28,7 @@ from master.controllers.protocol import Controller, Failure, Kind, Settings, Ste
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 3_600.0
+_SHARE, _LONGEST_PAUSE_S = 5.0, 0.25  # see `interval_s`
 _APPLY_BUDGET_S = 1.0  # then look again: the world has moved on
 _LATE_S = 10.0  # how long one kind that nobody waits for may hold up the next one
 
@@ -125,6 +126,7 @@ class Runner:
         self._memory = controller.memory
         self._held: dict[str, _Held] = {}
         self._failures: dict[str, Failure] = {}
+        self._planned_s = 0.0  # what the last plan took
         self._trouble = Backoff(base_s=0.1, cap_s=5.0)
         self.kinds = [*controller.reads, *controller.quiet]
         for kind in controller.reads:
@@ -163,6 +165,7 @@ class Runner:
         """Observe, plan, apply once; seconds until the next look, unless something changes before."""
         now_s = self._clock.monotonic_s()
         plan = self.controller.plan(self._observe(now_s), self._memory)
+        self._planned_s = self._clock.monotonic_s() - now_s
         self._memory = plan.memory
         self._held = {key: held for key, held in self._held.items() if held.until_s > now_s - 60.0}
         for about, why in self._around.informers.complaints():
@@ -185,9 +188,9 @@ class Runner:
 
     def _pause(self, stop: Stop, began_s: float, wait_s: float) -> None:
         self.wake.wait_s(min(wait_s, 1.0) if stop.is_set() else wait_s)
-        spent_s = self._clock.monotonic_s() - began_s
-        if spent_s < self.controller.min_interval_s:
-            stop.wait_s(self.controller.min_interval_s - spent_s)
+        pause_s = began_s + interval_s(self._planned_s, self.controller.min_interval_s) - self._clock.monotonic_s()
+        if pause_s > 0:
+            stop.wait_s(pause_s)
 
     def _resources(self) -> Iterable[Resource]:
         if self.controller.reads_everything:
@@ -228,6 +231,14 @@ class Runner:
             return
         self._held.pop(_key(step), None)
         self._held.pop(_kind_of(step), None)
+
+
+def interval_s(planned_s: float, least_s: float) -> float:
+    """Between the starts of two passes: a plan over a large cluster is not made without a break while pods come and go.
+
+    A fifth of the time at most goes into plans, but none waits longer than a quarter of a second.
+    """
+    return max(least_s, min(planned_s * _SHARE, _LONGEST_PAUSE_S))
 
 
 def _named(resource: Resource, namespace: str, name: str) -> Reference:

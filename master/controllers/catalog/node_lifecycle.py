@@ -275,7 +275,7 @@ def _taint(node: Node, ready: str, no_execute: str, world: World) -> Iterator[St
         if keep:
             taints.append(taint)
     present = {(taint.key, taint.effect) for taint in taints}
-    stamp = rfc3339(world.now)
+    stamp = rfc3339(world.now) if wanted or no_execute else ""
     for key in sorted(wanted):
         if (key, "NoSchedule") not in present:
             taints.append(Taint(key=key, effect="NoSchedule", time_added=stamp))

@@ -15,7 +15,7 @@ from labctl.kube.resources import EVENTS, PODS, Resource
 from labctl.runtime.clock import FakeClock, SystemClock
 from labctl.runtime.loop import Stop
 from master.controllers import process
-from master.controllers.loop import Informers, Runner, Surroundings
+from master.controllers.loop import Informers, Runner, Surroundings, interval_s
 from master.controllers.protocol import Controller, Delete, Failure, Kind, Patch, Plan, Settings, Step, Tell, World
 from master.controllers.views import Pod
 from tests.unit.master.controllers.world import world
@@ -243,3 +243,17 @@ def test_every_controller_has_nothing_to_do_in_an_empty_world(name: str) -> None
     controller = process.controllers()[name]
     empty = world({}, settings=Settings(kinds=process.collectable()))
     assert controller.plan(empty, controller.memory).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("planned_s", "least_s", "interval"),
+    [
+        (0.0, 0.01, 0.01),
+        (0.001, 0.01, 0.01),  # a lab's plans take no time worth a break
+        (0.02, 0.01, 0.1),
+        (0.02, 1.0, 1.0),  # the controller's own interval is longer
+        (3.0, 0.01, 0.25),  # a machine that crawls is not told later than this
+    ],
+)
+def test_the_longer_a_plan_takes_the_seldomer_it_is_made(planned_s: float, least_s: float, interval: float) -> None:
+    assert interval_s(planned_s, least_s) == pytest.approx(interval)
