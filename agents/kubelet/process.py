@@ -35,7 +35,7 @@ LOG_DIR = "/var/log/pods"
 _LANES = {"runtime": 4, "stop": 64, "api": 2}  # threads at most; they are made when needed
 
 _LOOK_S = 1.0  # a SIGTERM that another thread took wakes nobody: looked for now and then
-_ANNOUNCE_S = 3.0  # an API that does not answer holds up no shutdown
+_ANNOUNCE_S = 10.0  # an API that does not answer holds up no shutdown
 _PASS_S = 5.0  # a pass over the pods is given this long to end
 
 _log = logging.getLogger(__name__)

@@ -165,9 +165,13 @@ class Reporter:
         problems: list[str] = []
         now_s, version = self._clock.monotonic_s(), ""
         images: tuple[Image, ...] = ()
+        closing = self._closing.is_set()
         try:
-            version, images = self._runtime.version(), tuple(self._runtime.images())
-            self._runtime_seen = now_s, version, images
+            if closing and self._runtime_seen is not None:  # a slow runtime does not hold up the goodbye
+                _, version, images = self._runtime_seen
+            else:
+                version, images = self._runtime.version(), tuple(self._runtime.images())
+                self._runtime_seen = now_s, version, images
         except LabError as error:
             # One that is started anew is no reason to move pods; upstream waits as well (maxWaitForContainerRuntime).
             if self._runtime_seen is None or now_s - self._runtime_seen[0] >= self._config.timing.runtime_grace_s:
@@ -177,7 +181,7 @@ class Reporter:
         if not found.spec.pod_cidr:
             reason = "NetworkReady=false reason:NetworkPluginNotReady message:the node has no pod CIDR yet"
             problems.append(f"container runtime network not ready: {reason}")
-        if self._closing.is_set():
+        if closing:
             problems.append("node is shutting down")
         return Health(version, ", ".join(problems), frozenset(self._pressures), images)
 

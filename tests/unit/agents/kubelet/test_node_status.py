@@ -165,6 +165,31 @@ def test_a_node_is_not_ready_once_containerd_has_not_answered_for_its_grace() ->
     assert condition(world.status(), "Ready")["status"] == "True"
 
 
+def test_a_node_that_shuts_down_says_so_without_asking_its_runtime() -> None:
+    world = World()
+    world.reporter.step()
+    assert not world.reporter.close(0)
+    world.runtime.fail("version", RuntimeFailure("containerd is slow", reason="RuntimeDown"))
+    world.reporter.step()
+    ready = condition(world.status(), "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "KubeletNotReady", "node is shutting down")
+    assert world.reporter.facts().shutting_down
+    assert world.reporter.close(0)
+
+
+def test_a_node_that_is_short_says_so_and_lets_the_pod_loop_know() -> None:
+    world = World()
+    rung: list[int] = []
+    short = dataclasses.replace(MACHINE, memory_available_bytes=50 * 2**20)
+    world.reporter = Reporter(world.api, CONFIG, world.runtime, lambda: short, world.clock)
+    world.reporter.nodes, world.reporter.on_change = world, lambda: rung.append(1)
+    world.reporter.step()
+    facts = world.reporter.facts()
+    assert facts.pressures == {"MemoryPressure"}
+    assert ([one.resource for one in facts.short], facts.looks) == (["memory"], 1)
+    assert rung
+
+
 def test_a_node_without_a_pod_network_is_not_ready() -> None:
     world = World()
     world.api.put(NODES, {"metadata": {"name": "worker1", "uid": "n1"}})
