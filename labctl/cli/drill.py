@@ -148,6 +148,8 @@ def show(drill_name: str | None, path: Path | None) -> None:
     OUT.print(f"[bold]{found.name}[/]: {found.title}\n\n{found.shows}\n")
     for number, step in enumerate(found.steps, start=1):
         OUT.print(f"  {number}. {step}")
+    if found.masters > 1:
+        OUT.print(f"\nonly with {found.masters} masters: others must be there to take over")
     for provider, why in found.impossible_on.items():
         OUT.print(f"\nnot on {provider}: {why}")
 

@@ -17,6 +17,7 @@ from labctl.drills.checkers import CHECKERS, Checker
 from labctl.drills.choose import busiest
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Fault, Lift, Pause, Step, Together
+from labctl.drills.faults_network import peers
 from labctl.drills.language import DrillFile, Victims
 from labctl.drills.measures import Measures
 from labctl.drills.model import Demand, Drill, Facts
@@ -148,11 +149,7 @@ class _Course:
         names = dict.fromkeys(name for word in words for name in self._nodes(word) if name != node)
         if not names:
             raise UsageError(f"{node} would be cut from nobody but itself", hint="name other peers")
-        scene = self._scene
-        return tuple(
-            (name, (scene.machines[name], *([scene.pod_networks[name]] if name in scene.pod_networks else [])))
-            for name in names
-        )
+        return peers(self._scene, names, pods=True)
 
 
 def _one(faults: tuple[Fault, ...]) -> Fault:

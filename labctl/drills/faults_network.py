@@ -6,9 +6,11 @@ This host's ssh to the machine is never touched, so the heal always reaches it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from labctl.drills.faults import inside
+from labctl.drills.records import Scene
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import Clock
@@ -65,6 +67,16 @@ class Cut:
             if inside(target, self.node, script):
                 return False, f"{self.node} still reaches {name} ({to})"
         return True, f"{self.node} reaches none of {', '.join(name for name, _ in self.peers)}"
+
+
+def peers(scene: Scene, names: Iterable[str], *, pods: bool = False) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Peers for a `Cut`: a machine's address, that which masters share, and with `pods` its pods' network. Pure."""
+    found = []
+    for name in names:
+        shared = scene.virtual_address if name in scene.masters else ""
+        network = scene.pod_networks.get(name, "") if pods else ""
+        found.append((name, tuple(filter(None, (scene.machines[name], shared, network)))))
+    return tuple(found)
 
 
 def rules(cut: Cut) -> str:

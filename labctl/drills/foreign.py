@@ -77,7 +77,7 @@ class ForeignTarget:
             )
         self.lab = _name(endpoint.servers[0])
         self.inventory = hosts.load(inventory) if inventory else Inventory(hosts=())
-        self.provider, self.slowness = PROVIDER, 1.0
+        self.provider, self.slowness, self.virtual_address = PROVIDER, 1.0, ""
         self._folder = folder
 
     @property
@@ -238,7 +238,7 @@ def fitted(drill: Drill, target: ForeignTarget, options: Options) -> Drill:
 
 def lacking(drill: Drill, target: ForeignTarget, options: Options) -> str:
     """What this cluster does not give that the drill needs, in words; "" where it has everything."""
-    if why := drill.impossible_on.get(PROVIDER):
+    if why := steady.why_impossible(drill, target):
         return why
     try:
         found = workload.find(target.client)

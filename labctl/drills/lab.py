@@ -62,6 +62,11 @@ class LabTarget:
         """See `Target`."""
         return self._lab.client
 
+    @property
+    def virtual_address(self) -> str:
+        """See `Target`."""
+        return self._lab.topology.virtual_address
+
     def machines(self) -> Sequence[Machine]:
         """See `Target`."""
         return [Machine(name=m.name, role=m.role, address=m.address) for m in self._lab.topology.machines]

@@ -14,6 +14,7 @@ import msgspec
 
 from labctl.drills.history import History
 from labctl.drills.records import (
+    LEADERS,
     EndpointSeen,
     FaultBegan,
     FaultEnded,
@@ -54,6 +55,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     writes_again_s: float | None = None  # from the heal's end to the first acknowledged write
     write_gap_s: float | None = None  # the longest time without an acknowledged write
     identity_again_s: float | None = None  # another pod of the StatefulSet's identity acknowledged a record
+    led_again_s: float | None = None  # each lease of a leader that changed hands had another holder
     ready_again_s: float | None = None  # from the heal until every victim was Ready again
     requests_sent: int = 0
     requests_failed: int = 0
@@ -99,6 +101,7 @@ def measure(history: History, scene: Scene) -> Measures:
         fresh_again_s=_fresh_again(history),
         writes_again_s=_writes_again(history),
         write_gap_s=_write_gap(history, zero),
+        led_again_s=_since(max(handovers(history).values(), default=None), zero),
         identity_again_s=_since(_identity_again(history, zero), zero),
     )
 
@@ -320,6 +323,21 @@ def _write_gap(history: History, zero: float) -> float | None:
     times = [at_s for at_s, record in history.of(Wrote) if record.acknowledged]
     gaps = [later - earlier for earlier, later in pairwise(times) if later >= zero]
     return round(max(gaps), 3) if gaps else None
+
+
+def handovers(history: History) -> dict[str, float]:
+    """When each lease of a leader first had another holder than before the fault; those that changed hands."""
+    zero = zero_s(history) or 0.0
+    before: dict[str, str] = {}
+    found: dict[str, float] = {}
+    for at_s, lease in history.of(LeaseSeen):
+        if lease.namespace != LEADERS or not lease.holder:
+            continue
+        if at_s < zero:
+            before[lease.name] = lease.holder
+        elif lease.holder != before.get(lease.name, lease.holder):
+            found.setdefault(lease.name, at_s)
+    return found
 
 
 def _identity_again(history: History, zero: float) -> float | None:

@@ -68,6 +68,7 @@ class Drill:
     victims_answer: bool = False  # the victims are reached all along: they are looked into, and requests go by them too
     checkers: Mapping[str, tuple[str, Checker]] = field(default_factory=lambda: CHECKERS)
     impossible_on: Mapping[str, str] = field(default_factory=dict)  # provider -> why
+    masters: int = 1  # so many the lab must have
     demand: Demand = Demand()
     text: str = ""  # of the file it was read from, if any
 

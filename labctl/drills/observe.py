@@ -13,7 +13,17 @@ import msgspec
 
 from labctl.drills import views
 from labctl.drills.history import Recorder
-from labctl.drills.records import LISTED, Record, Replayed, Seen, StreamLost, StreamOpened, StreamResumed, key_of
+from labctl.drills.records import (
+    LEADERS,
+    LISTED,
+    Record,
+    Replayed,
+    Seen,
+    StreamLost,
+    StreamOpened,
+    StreamResumed,
+    key_of,
+)
 from labctl.drills.target import Api
 from labctl.kube.errors import ApiError, Expired
 from labctl.kube.resources import ENDPOINT_SLICES, LEASES, NODES, PODS, Resource
@@ -29,7 +39,7 @@ class Stream:
     """One resource, followed from a list onwards in a thread of its own."""
 
     def __init__(self, api: Api, resource: Resource, namespace: str, recorder: Recorder, clock: Clock) -> None:
-        self.name = resource.plural
+        self.name = "leaders" if namespace == LEADERS else resource.plural  # as `stream_of` has it
         self._api, self._resource, self._namespace = api, resource, namespace
         self._recorder, self._clock = recorder, clock
         self._opened_rv = ""  # where this unbroken run of events began
@@ -123,7 +133,8 @@ class Observers:
     """All streams of a drill."""
 
     def __init__(self, api: Api, recorder: Recorder, clock: Clock) -> None:
-        followed = ((NODES, ""), (PODS, ""), (ENDPOINT_SLICES, ""), (LEASES, LEASE_NAMESPACE))
+        leases = ((LEASES, LEASE_NAMESPACE), (LEASES, LEADERS))
+        followed = ((NODES, ""), (PODS, ""), (ENDPOINT_SLICES, ""), *leases)
         self._streams: Sequence[Stream] = [
             Stream(api, resource, namespace, recorder, clock) for resource, namespace in followed
         ]

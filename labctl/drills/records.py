@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+LEADERS = "kube-system"  # the namespace of the leases by which schedulers and controller managers lead
 LISTED = "LISTED"  # an object that was there when the stream opened; the other events are the watch's own
 
 
@@ -30,6 +31,7 @@ class Scene(_Record, tag="scene", frozen=True):
     on_victims: int  # of the replicas, how many run on the victims
     machines: dict[str, str] = {}  # every machine's address, by name
     masters: tuple[str, ...] = ()  # those of them that run the control plane
+    virtual_address: str = ""  # that one of several masters holds at a time
     pod_networks: dict[str, str] = {}  # a node's own, by its name
     answering: tuple[str, ...] = ()  # nodes that are reached all along: requests go by them
     identity: str = ""  # the StatefulSet's pod that takes sequenced records, namespace/name; "": this drill has none
@@ -165,13 +167,14 @@ class SliceSeen(_Record, tag="slice", frozen=True):
 
 
 class LeaseSeen(_Record, tag="lease", frozen=True):
-    """A node's Lease as the API showed it; `renewed` is the node's own stamp, kept as text."""
+    """A node's Lease, or that of a leader, as the API showed it; `renewed` is its holder's stamp, kept as text."""
 
     event: str
     rv: str
     name: str
     renewed: str = ""
     namespace: str = "kube-node-lease"
+    holder: str = ""
 
 
 class StreamOpened(_Record, tag="stream-opened", frozen=True):
@@ -340,6 +343,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 def stream_of(seen: Seen) -> str:
     """The stream a sighting came from, named by its plural."""
+    if isinstance(seen, LeaseSeen) and seen.namespace == LEADERS:
+        return "leaders"
     names: dict[type, str] = {NodeSeen: "nodes", PodSeen: "pods", SliceSeen: "endpointslices", LeaseSeen: "leases"}
     return names[type(seen)]
 

@@ -29,10 +29,24 @@ class Stopped(LabError):
 Tick = Callable[[tuple[str, ...]], None]  # shows what is waited for, pauses, raises Stopped when asked to
 
 
+def why_impossible(drill: Drill, target: Target) -> str:
+    """Why the drill's fault cannot exist on this provider, or on a lab of so few masters; "" where it can."""
+    if (why := drill.impossible_on.get(target.provider)) or drill.masters <= 1:
+        return why or ""
+    found = sum(machine.role == "master" for machine in target.machines())
+    if found >= drill.masters:
+        return ""
+    have = "there is one" if found == 1 else f"there are {found}"
+    return (
+        f"it needs {drill.masters} masters, for others to take over, and {have} (`labctl up --masters 3` makes three)"
+    )
+
+
 def check_possible(drill: Drill, target: Target) -> None:
-    """UsageError where the drill's fault cannot exist on this provider."""
-    if why := drill.impossible_on.get(target.provider):
-        raise UsageError(f"{drill.name} cannot run on {target.provider}: {why}")
+    """UsageError where the drill's fault cannot exist here."""
+    if why := why_impossible(drill, target):
+        where = target.provider if target.provider in drill.impossible_on else f"lab {target.lab!r}"
+        raise UsageError(f"{drill.name} cannot run on {where}: {why}")
 
 
 def check_reachable(target: Target) -> None:
@@ -85,6 +99,7 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
         on_victims=sum(pod.node in victims for pod in pods),
         machines=machines,
         masters=masters,
+        virtual_address=target.virtual_address,
         pod_networks={node.name: node.pod_cidr for node in found_nodes.values() if node.pod_cidr},
         identity=f"{found.namespace}/{identity.POD}" if drill.demand.stateful and options.stateful else "",
         fencing=drill.demand.stateful,

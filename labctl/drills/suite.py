@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from labctl.drills import steady
 from labctl.drills.model import Drill, Options, Report, Verdict
 from labctl.drills.runner import run
 from labctl.drills.steady import Stopped
@@ -127,7 +128,7 @@ def _one(
     """Run one; how it fared, its report, whether the user wants to stop."""
     start_s, report, stopped = clock.monotonic_s(), None, False
     reasons: tuple[str, ...] = ()
-    why = drill.impossible_on.get(target.provider)
+    why = steady.why_impossible(drill, target)
     if why:
         outcome, reasons = SKIPPED, (why,)
     else:

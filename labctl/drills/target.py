@@ -114,6 +114,11 @@ class Target(Protocol):
         """The API as the lab's administrator; safe to share between threads."""
         ...
 
+    @property
+    def virtual_address(self) -> str:
+        """The address that one of several masters holds at a time; "" where there is none, or none is known."""
+        ...
+
     def machines(self) -> Sequence[Machine]:
         """Every machine, masters first."""
         ...

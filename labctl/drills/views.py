@@ -110,6 +110,7 @@ class _Slice(msgspec.Struct, frozen=True):
 
 class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
     renew_time: str | None = None
+    holder_identity: str | None = None
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -236,6 +237,7 @@ def lease(event: str, raw: msgspec.Raw) -> LeaseSeen:
         rv=found.metadata.resource_version,
         name=found.metadata.name,
         renewed=found.spec.renew_time or "",
+        holder=found.spec.holder_identity or "",
         namespace=found.metadata.namespace,
     )
 
@@ -264,6 +266,7 @@ READERS: Mapping[str, Callable[[str, msgspec.Raw], Seen]] = {
     "pods": pod,
     "endpointslices": endpoint_slice,
     "leases": lease,
+    "leaders": lease,
 }
 
 

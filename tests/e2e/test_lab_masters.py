@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from labctl.drills.registry import catalog
 from labctl.kube.client import Client
 from labctl.kube.informer import Informer
 from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS
@@ -121,6 +122,16 @@ def test_every_master_may_lose_its_power_under_writes(user: LabUser) -> None:
     ]
     assert len(named) == len(set(named))  # nothing was bound twice
     user.kubectl("delete", "deployment", "many")
+
+
+@pytest.mark.parametrize("name", [name for name, drill in catalog().items() if drill.masters > 1])
+def test_a_drill_of_several_masters_passes_and_leaves_them_well(user: LabUser, name: str) -> None:
+    user.labctl("image", "load", "lab.local/web:1")
+    done = user.labctl("drill", "run", name, "-o", "json", code=None, timeout_s=400)
+    assert done.code in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    assert report["verdict"] == "pass", report["reasons"]
+    eventually(lambda: all_serve(user), "every master to serve again")
 
 
 def test_a_master_whose_disk_is_lost_is_made_anew_by_up(user: LabUser) -> None:

@@ -7,7 +7,7 @@ from labctl.drills.choose import busiest
 from labctl.drills.contract import out_of_reach
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step
-from labctl.drills.faults_network import Cut
+from labctl.drills.faults_network import Cut, peers
 from labctl.drills.model import Drill
 from labctl.drills.records import Scene
 
@@ -16,8 +16,8 @@ _API_PORT = 6443
 
 def faults(scene: Scene) -> tuple[Step, ...]:
     """Drop what each victim sends to the API servers."""
-    peers = tuple((name, (scene.machines[name],)) for name in scene.masters)
-    return tuple(Cut(node=name, peers=peers, port=_API_PORT) for name in scene.victims)
+    masters = peers(scene, scene.masters)
+    return tuple(Cut(node=name, peers=masters, port=_API_PORT) for name in scene.victims)
 
 
 DRILL = Drill(

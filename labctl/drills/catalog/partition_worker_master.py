@@ -7,15 +7,15 @@ from labctl.drills.choose import busiest
 from labctl.drills.contract import identity_moves, out_of_reach
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step
-from labctl.drills.faults_network import Cut
+from labctl.drills.faults_network import Cut, peers
 from labctl.drills.model import Demand, Drill
 from labctl.drills.records import Scene
 
 
 def faults(scene: Scene) -> tuple[Step, ...]:
     """Cut each victim from every master."""
-    peers = tuple((name, (scene.machines[name],)) for name in scene.masters)
-    return tuple(Cut(node=name, peers=peers) for name in scene.victims)
+    masters = peers(scene, scene.masters)
+    return tuple(Cut(node=name, peers=masters) for name in scene.victims)
 
 
 DRILL = Drill(

@@ -153,7 +153,14 @@ def test_a_drill_leaves_the_lab_as_it_was(passed: Passed) -> None:
     assert healed(passed.lab)
     assert passed.lab.api.names(CONFIG_MAPS) == []
     left = {name for name in passed.threads if name.startswith("drill-")}
-    assert left <= {"drill-nodes", "drill-pods", "drill-endpointslices", "drill-leases", "drill-sampler"}
+    assert left <= {
+        "drill-nodes",
+        "drill-pods",
+        "drill-endpointslices",
+        "drill-leases",
+        "drill-leaders",
+        "drill-sampler",
+    }
 
 
 def test_the_report_is_written_where_it_was_asked_for(passed: Passed) -> None:

@@ -31,7 +31,7 @@ class World:
         self._nodes = [plane.node("worker1"), plane.node("worker2")]
         self.drills_dir = folder
         folder.mkdir()
-        self.lab, self.provider, self.slowness = "plane", "fake", 1.0
+        self.lab, self.provider, self.slowness, self.virtual_address = "plane", "fake", 1.0, ""
         self.profile: Profile = FAST
         self.reopen = Reopen(factory=f"{__name__}:nowhere")
         self.server = _Server(("127.0.0.1", self._deploy()), self._handler())

@@ -242,6 +242,10 @@ class FakeLab:
         return self._slowness
 
     @property
+    def virtual_address(self) -> str:
+        return ""
+
+    @property
     def drills_dir(self) -> Path:
         return self.folder
 

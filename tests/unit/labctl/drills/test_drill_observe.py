@@ -120,4 +120,4 @@ def test_all_four_streams_are_opened_before_any_is_followed(recorder: Recorder) 
     Observers(FakeApi(), recorder, CLOCK).start(stop)
     stop.set()
     opened = {record.stream for _, record in recorder.history().of(StreamOpened)}
-    assert opened == {"nodes", "pods", "endpointslices", "leases"}
+    assert opened == {"nodes", "pods", "endpointslices", "leases", "leaders"}
