@@ -294,6 +294,7 @@ class Session:
         """Remove what the drill deployed; forget the undo once nothing is left of it."""
         if self._pending is None:
             return
+        self._enter("clean-up")
         ok, said = undo.apply_all(self._pending.cleanups, self._target, self._clock, deadline_s=20.0)
         if ok and not self._pending.heals:
             undo.clear(self._target.drills_dir)

@@ -284,7 +284,9 @@ def load(folder: Path) -> Pending | None:
 
 
 def clear(folder: Path) -> None:
-    """Nothing is pending any more."""
+    """Nothing is pending any more, nor half written by somebody who died over it."""
+    for draft in folder.glob(f".{NAME}.*"):
+        draft.unlink(missing_ok=True)
     (folder / NAME).unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from tests.e2e.controlplane.certificates import Authority
 
 T = TypeVar("T")
 CLOCK = SystemClock()
+_BUILDS = Path(__file__).parents[1] / "drills" / "builds.py"
 ENDS = "lab.local/ends"  # the phase in which a pod that runs once is to end
 
 
@@ -34,7 +35,16 @@ def free_port() -> int:
 class Plane:
     """API server, scheduler and controllers, each a process that can be killed and started again."""
 
-    def __init__(self, folder: Path, *, profile: str = "fast", etcd_servers: Sequence[str] = ("memory://",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        profile: str = "fast",
+        etcd_servers: Sequence[str] = ("memory://",),
+        broken: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`broken`: what is broken on purpose in a component, by names of tests/e2e/drills/builds.py."""
+        self._broken = broken or {}
         self.folder, self.profile, self._etcd_servers = folder, profile, list(etcd_servers)
         self.authority = Authority(folder)
         self.port = free_port()
@@ -74,7 +84,9 @@ class Plane:
         """Start components by module name."""
         for name in names:
             with (self.folder / f"{name}.log").open("ab") as log:
-                argv = [sys.executable, "-m", f"master.{name}", "--config", str(self.folder / f"{name}.json")]
+                broken = self._broken.get(name)
+                program = [str(_BUILDS), name, *broken, "--"] if broken else ["-m", f"master.{name}"]
+                argv = [sys.executable, *program, "--config", str(self.folder / f"{name}.json")]
                 self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log)
         if "apiserver" in names:
             self.until("the API server", lambda: self.client.request("GET", "/readyz"), deadline_s=60)

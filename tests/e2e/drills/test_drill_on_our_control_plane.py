@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
+from labctl.drills.faults import PowerOff
 from labctl.drills.model import Options, Verdict
 from labctl.drills.records import Entry, PhaseBegan
 from labctl.drills.runner import run
+from labctl.drills.target import Target
 from labctl.drills.ui import Silent
+from labctl.drills.undo import Action
 from tests.e2e.controlplane.plane import Plane
 from tests.e2e.drills.world import World
 
@@ -26,6 +30,10 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
         yield running
     finally:
         running.stop()
+
+
+# Each breaks one promise, in one component; what must be found, and in which words.
+BROKEN = {"apiserver": ("lost_write", "watch_gap"), "controllers": ("stale_endpoint", "early_eviction")}
 
 
 @pytest.fixture
@@ -75,3 +83,42 @@ def test_a_control_plane_without_a_scheduler_never_serves_in_full_again(world: W
     late = {one.measure for one in report.contract if one.result == "fail"}
     assert {"rescheduled_s", "serving_again_s"} <= late
     assert not {"detected_s", "tainted_s", "evicted_s"} & late
+
+
+@dataclass(frozen=True)
+class ForGood(PowerOff):
+    """A fault whose undo was forgotten."""
+
+    def heals(self, target: Target) -> tuple[Action, ...]:
+        return ()
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Iterator[World]:
+    running = Plane(tmp_path, broken=BROKEN)
+    try:
+        running.start("apiserver")
+        running.start("scheduler", "controllers")
+        made = World(running, tmp_path / "drills")
+        yield made
+        made.close()
+    finally:
+        running.stop()
+
+
+def test_broken_builds_of_each_component_are_caught_each_by_what_it_breaks(broken: World) -> None:
+    """One drill for four of them and a heal that was forgotten: each leaves traces that no other one leaves."""
+    drill = replace(DRILL, faults=lambda scene: tuple(ForGood(node=name) for name in scene.victims))
+    report = run(drill, broken, Options(stateful=False, patience_s=0.5, converge_deadline_s=2.0))
+    found = report.invariants
+    assert report.verdict is Verdict.NOT_HEALED, report.reasons
+    assert {letter: one.result for letter, one in found.items() if letter in "ACEF"} == dict.fromkeys(
+        "ACEF", Result.FAIL
+    )
+    assert "acknowledged writes are lost" in found["A"].evidence
+    assert "the contract allows" in found["C"].evidence  # a stale endpoint
+    assert f"node {report.victims[0]} is not Ready" in found["E"].evidence  # a missing heal
+    assert "leaders: never received" in found["F"].evidence
+    failed = {one.measure for one in report.contract if one.result == "fail"}
+    assert {"toleration_kept_s", "endpoint_removed_s"} <= failed  # an eviction too early, a stale endpoint
+    assert "silent_s" not in failed  # the grace was kept: nothing fails that was not broken

@@ -402,11 +402,22 @@ def test_a_full_disk_is_no_pass_and_the_lab_is_healed(lab: FakeLab, monkeypatch:
 
 _RUNNER = """
 import sys
+import threading
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.unit.labctl.drills.drill_fakes import FakeLab
 from tests.e2e.drills.test_drill_runner import At, QUICK, DRILL, run
+from labctl.drills import report
 from labctl.drills.records import PhaseBegan
+
+write = report.write
+
+def slowly(*what):
+    print("report", flush=True)
+    threading.Event().wait(1.0)
+    return write(*what)
+
+report.write = slowly
 
 class Loud(At):
     def show(self, entries):
@@ -436,7 +447,7 @@ def wait_unlocked(folder: Path) -> None:
     wait_for(free, what="the dead-man to finish", deadline_s=20.0, clock=CLOCK, every_s=0.05)
 
 
-PHASES = ("prepare", "steady", "arm", "fault", "observe", "heal", "converge", "judge")
+PHASES = ("prepare", "steady", "arm", "fault", "observe", "heal", "converge", "judge", "clean-up", "report")
 
 
 def kill_at(phase: str, folder: Path) -> Path:
@@ -463,6 +474,11 @@ def test_a_runner_killed_at_any_phase_leaves_a_healed_lab(killed: dict[str, Futu
     folder = killed[phase].result(timeout=60)
     assert json.loads((folder / "power.json").read_text())["worker1"] == "running"
     assert undo.load(folder) is None
+    assert not list(folder.glob(".undo.json.*"))
+    told = history.load(next(folder.glob("2*")) / history.NAME)
+    entered = [began.name for _, began in told.of(PhaseBegan)]  # the last of PHASES begins when all others are over
+    through = [name for name in PHASES[: PHASES.index(phase) + 1] if name != "report"]
+    assert entered[: len(through)] == through
     if phase in {"observe", "heal", "converge"}:
         run_dir = next(folder.glob("2*"))
         told = history.load(run_dir / history.NAME)
