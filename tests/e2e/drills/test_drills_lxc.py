@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,24 @@ import pytest
 
 from labctl.config import settings
 from labctl.drills import inspection, steady, undo, workload
-from labctl.drills.faults import heals_of
+from labctl.drills.checkers import Result
+from labctl.drills.faults import heals_of, inside
+from labctl.drills.faults_process import Freeze
+from labctl.drills.identity import POD
 from labctl.drills.lab import LabTarget
-from labctl.drills.model import Options
+from labctl.drills.model import Options, Verdict
 from labctl.drills.records import Inspected
 from labctl.drills.registry import catalog
+from labctl.drills.runner import run
+from labctl.drills.target import Target
+from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import SystemClock
 from labctl.vm.lab import Lab
 from tests.labs import LabUser
 
 pytestmark = [pytest.mark.lxc, pytest.mark.timeout(600)]
 
+GUARD = "labctl-fence-guard.service"
 # What needs several masters runs on the lab that has them: tests/e2e/test_lab_masters.py.
 IMPOSSIBLE = [name for name, drill in catalog().items() if "lxc" in drill.impossible_on or drill.masters > 1]
 POSSIBLE = [name for name in catalog() if name not in IMPOSSIBLE]
@@ -69,6 +77,30 @@ def test_a_drill_that_cannot_be_here_says_why(user: LabUser, name: str) -> None:
     refused = user.labctl("drill", "run", name, code=2)
     drill = catalog()[name]
     assert ("needs" if drill.masters > 1 else "cannot run on lxc") in refused.stderr
+
+
+@dataclass(frozen=True)
+class FreezeUnguarded(Freeze):
+    """A fence left out: the kubelet stands still, and so does the guard that stops its fenced pods in its place."""
+
+    def inject(self, target: Target) -> None:
+        inside(target, self.node, f"systemctl kill --kill-whom=main -s STOP {GUARD}")
+        Freeze.inject(self, target)
+
+    def heals(self, target: Target) -> tuple[Action, ...]:
+        thaw = Inside(node=self.node, script=f"systemctl kill --kill-whom=main -s CONT {GUARD}", what="thaw the guard")
+        return (*Freeze.heals(self, target), thaw)
+
+
+def test_a_fence_left_out_is_caught_by_the_doubled_identity(user: LabUser) -> None:
+    drill = replace(
+        catalog()["kubelet-freeze"],
+        faults=lambda scene: tuple(FreezeUnguarded(node=name, component="kubelet") for name in scene.victims),
+    )
+    report = run(drill, LabTarget(Lab.open(settings(user.env), user.name)), Options(settle_s=8.0, sample_s=1.0))
+    assert report.verdict is Verdict.VIOLATED, report.reasons
+    assert report.invariants["B"].result is Result.FAIL
+    assert POD in report.invariants["B"].evidence
 
 
 def test_every_undo_is_harmless_where_nothing_happened_and_may_come_twice(user: LabUser) -> None:
