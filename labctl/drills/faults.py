@@ -48,6 +48,18 @@ class Fault(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OnNode:
+    """Base of the faults that strike one machine."""
+
+    node: str
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """See `Fault`."""
+        return (self.node,)
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Nothing for a while, between two faults."""
 
@@ -129,20 +141,13 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerOff:
+class PowerOff(OnNode):
     """Cut a machine's power through the lab's provider, as pulling the plug."""
-
-    node: str
 
     @property
     def text(self) -> str:
         """See `Fault`."""
         return f"cut the power of {self.node}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
@@ -175,20 +180,13 @@ _MARKER = "/run/labctl-drill-before-reset"  # /run is emptied by a boot
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(OnNode):
     """Press a machine's reset button: it goes down without warning, and boots."""
-
-    node: str
 
     @property
     def text(self) -> str:
         """See `Fault`."""
         return f"reset {self.node}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """It heals itself; where it does not boot, power helps."""
@@ -219,20 +217,13 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspend:
+class Suspend(OnNode):
     """Stop a machine as a whole, where it stands: every process of it, and on a VM its clocks too."""
-
-    node: str
 
     @property
     def text(self) -> str:
         """See `Fault`."""
         return f"suspend {self.node}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""

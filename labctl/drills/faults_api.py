@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from labctl.drills import views
+from labctl.drills.faults import OnNode
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, DeleteObject, Uncordon
@@ -118,14 +119,13 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(OnNode):
     """Cordon a node and evict the workload's pods from it, as kubectl does, for at most `patience_s`.
 
     `blocked`: a budget is expected to forbid it; then it took when the patience ran out and the budget was named.
     """
 
     unfolds: ClassVar[bool] = True
-    node: str
     namespace: str
     selector: Mapping[str, str] = field(hash=False)
     patience_s: float = 60.0
@@ -136,11 +136,6 @@ class Drain:
         """See `Fault`."""
         end = f", for at most {self.patience_s:g} s, under a budget that cannot be kept" if self.blocked else ""
         return f"drain {self.node}{end}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.drills.faults import inside
+from labctl.drills.faults import OnNode, inside
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import Clock
@@ -15,10 +15,9 @@ _STAMP = "/run/labctl-drill-clock"
 
 
 @dataclass(frozen=True, slots=True)
-class Slow:
+class Slow(OnNode):
     """Delay, jitter and loss on all that a node sends: tc netem, or where the kernel has none, loss alone by nft."""
 
-    node: str
     delay_ms: int = 80
     jitter_ms: int = 40
     loss_percent: int = 3
@@ -28,11 +27,6 @@ class Slow:
         """See `Fault`."""
         jitter, loss = f"jitter {self.jitter_ms} ms", f"loss {self.loss_percent}%"
         return f"slow the network of {self.node}: {self.delay_ms} ms, {jitter}, {loss}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     @property
     def table(self) -> str:
@@ -74,10 +68,9 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True)
-class StepClock:
+class StepClock(OnNode):
     """Set a machine's clock forward or back, its clock discipline stopped meanwhile."""
 
-    node: str
     seconds: int
 
     @property
@@ -85,11 +78,6 @@ class StepClock:
         """See `Fault`."""
         way = "ahead" if self.seconds > 0 else "back"
         return f"set the clock of {self.node} {abs(self.seconds)} s {way}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """By the machine's own monotonic clock, so that the time the drill took is counted, and twice does no harm."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from labctl.drills import views
+from labctl.drills.faults import OnNode
 from labctl.drills.identity import POD
 from labctl.drills.records import NodeSeen, PodSeen
 from labctl.drills.target import Target
@@ -27,17 +28,11 @@ _PATIENCE_S = 90.0  # beyond the profile's own timers
 
 
 @dataclass(frozen=True, slots=True)
-class _OfIdentity:
+class _OfIdentity(OnNode):
     """What they share: the node that is struck, and the workload's namespace."""
 
     unfolds: ClassVar[bool] = True
-    node: str
     namespace: str
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from labctl.drills.faults import inside
+from labctl.drills.faults import OnNode, inside
 from labctl.drills.records import Scene
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
@@ -19,14 +19,13 @@ _PROBE_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(OnNode):
     """Drop what a node and some peers send each other: both ways, or only what the node sends (`one_way`).
 
     `peers`: name -> addresses and networks that packets of the peer bear (its own, its pods'). With `port` only
     packets to that TCP port of the peers are dropped, and only on their way out.
     """
 
-    node: str
     peers: tuple[tuple[str, tuple[str, ...]], ...]
     one_way: bool = False
     port: int = 0
@@ -38,11 +37,6 @@ class Cut:
         if self.one_way or self.port:
             return f"drop what {self.node} sends to {names}{f' port {self.port}' if self.port else ''}"
         return f"cut {self.node} from {names}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     @property
     def table(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.drills.faults import inside
+from labctl.drills.faults import OnNode, inside
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import Clock
@@ -18,16 +18,10 @@ _STATE = f"ps -o stat= -p {_MAIN} || true"
 
 
 @dataclass(frozen=True, slots=True)
-class _OnUnit:
+class _OnUnit(OnNode):
     """What they share: a component on a node, and a script for each of the three moments."""
 
-    node: str
     component: str
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def _run(self, target: Target, script: str) -> str:
         return inside(target, self.node, script.replace("UNIT", target.unit(self.component)))
