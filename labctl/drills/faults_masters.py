@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from labctl.drills.faults import PowerOff, inside
+from labctl.drills.faults_etcd import ETCDCTL
 from labctl.drills.faults_process import Freeze
 from labctl.drills.records import LEADERS
 from labctl.drills.target import Target
@@ -23,11 +24,6 @@ from labctl.vm.provider import Power
 
 LEASE_OF = {"scheduler": "kube-scheduler", "controllers": "kube-controller-manager"}
 _LEADS_S = 60.0
-_PKI = "/etc/labctl/pki/etcd"
-_ETCDCTL = (
-    f"ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --cacert={_PKI}/ca.crt --cert={_PKI}/client.crt "
-    f"--key={_PKI}/client.key --command-timeout=10s"
-)
 _SERVES = "curl -skf -m 5 -o /dev/null https://127.0.0.1:6443/readyz"
 
 
@@ -166,7 +162,7 @@ class PowerOffLeader:
 
     def _leader(self, target: Target) -> str:
         for name in self.on:
-            (told,) = msgspec.json.decode(inside(target, name, f"{_ETCDCTL} endpoint status -w json"))
+            (told,) = msgspec.json.decode(inside(target, name, f"{ETCDCTL} endpoint status -w json"))
             if told["Status"]["leader"] == told["Status"]["header"]["member_id"]:
                 return name
         raise LabError("no master's etcd leads", hint="`labctl status` shows whether the masters are well")

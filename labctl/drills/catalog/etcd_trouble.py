@@ -1,4 +1,4 @@
-"""Drill 14: etcd is killed, then stands still."""
+"""Drill 14: etcd is killed, has no room, then stands still."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import no_worker
 from labctl.drills.contract import START_S, Bound, unbroken
 from labctl.drills.expect import GAPS_ARE_TOLD, NO_EVICTION, NODES_READY, SAME_CONTAINERS
-from labctl.drills.faults import Pause, Step, Together
+from labctl.drills.expect_etcd import REFUSED_CLEANLY
+from labctl.drills.faults import Lift, Pause, Step, Together
+from labctl.drills.faults_etcd import NoSpace
 from labctl.drills.faults_process import Freeze, Kill
 from labctl.drills.model import Drill
 from labctl.drills.records import Scene
 from labctl.kube.timing import Profile
 
 _BETWEEN_S = 4.0
+_FULL_S = 2.0  # shorter than the grace: no lease can be renewed meanwhile, and those who judge by them are well
 
 
 def faults(scene: Scene) -> tuple[Step, ...]:
-    """kill -9 every member at once; a moment later, once they are back, stop them where they stand."""
+    """kill -9 every member at once; once they are back, no room for a moment; then stop them where they stand."""
+    full = NoSpace(node=scene.masters[0])
     return (
         Together(tuple(Kill(node=name, component="etcd") for name in scene.masters)),
         Pause(_BETWEEN_S * scene.slowness),
+        *(full, Pause(_FULL_S), Lift(full)),
         Together(tuple(Freeze(node=name, component="etcd") for name in scene.masters)),
     )
 
@@ -40,15 +45,17 @@ def bounds(profile: Profile, scene: Scene) -> tuple[Bound, ...]:  # noqa: ARG001
 
 DRILL = Drill(
     name="etcd-trouble",
-    title="etcd is killed, then stands still for longer than the grace",
+    title="etcd is killed, has no room for a moment, then stands still for longer than the grace",
     shows=(
-        "Where the truth lives. A killed etcd comes back with every write that it acknowledged. A frozen one is worse: "
+        "Where the truth lives. A killed etcd comes back with every write that it acknowledged. One whose quota is "
+        "reached answers what is read, and refuses what is written in so many words. A frozen one is worse: "
         "it accepts connections and answers nothing, so whoever writes must fail in bounded time, must not report "
         "what did not happen, and nobody may take the silence of all leases for the death of all nodes."
     ),
     steps=(
         "steady state: every node Ready, the Deployment available, requests succeed; a writer numbers its records",
         "kill -9 etcd on every master; its service manager starts it again",
+        "raise its alarm NOSPACE for two seconds, as it does itself when its quota is reached; disarm it",
         "SIGSTOP it, for 2.4 times the grace",
         "SIGCONT; wait until spec equals status",
         "judge: every acknowledged write is there, no node was taken for dead, no pod moved, no request failed",
@@ -56,6 +63,6 @@ DRILL = Drill(
     choose=no_worker,
     faults=faults,
     bounds=bounds,
-    holds_s=lambda profile: _BETWEEN_S + 2.4 * profile.node_monitor_grace_s,
-    checkers={**CHECKERS, **GAPS_ARE_TOLD, **NODES_READY, **NO_EVICTION, **SAME_CONTAINERS},
+    holds_s=lambda profile: _BETWEEN_S + _FULL_S + 2.4 * profile.node_monitor_grace_s,
+    checkers={**CHECKERS, **REFUSED_CLEANLY, **GAPS_ARE_TOLD, **NODES_READY, **NO_EVICTION, **SAME_CONTAINERS},
 )
