@@ -6,7 +6,6 @@ The session holds no policy: victims, faults and bounds come from the drill, ver
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from labctl.drills import inspection, steady, undo, workload
 from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
-from labctl.drills.identity import Identity
 from labctl.drills.judge import NOT_CONVERGED
+from labctl.drills.loads import Loads, Starter
 from labctl.drills.measures import measure, zero_s
 from labctl.drills.model import Drill, Options
 from labctl.drills.observe import Observers
-from labctl.drills.probes import Load, Prober
 from labctl.drills.records import (
     FaultBegan,
     FaultEnded,
@@ -36,7 +34,6 @@ from labctl.drills.sampler import Sampler
 from labctl.drills.target import Target
 from labctl.drills.ui import Status, Ui
 from labctl.drills.undo import Pending
-from labctl.drills.writes import Writer
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Stop
@@ -44,15 +41,6 @@ from labctl.runtime.loop import Stop
 _TICK_S = 0.1
 _MARGIN_S = 60.0
 _OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
-
-
-@dataclass(frozen=True, slots=True)
-class Loads:
-    """What works on the lab all along."""
-
-    prober: Prober
-    writer: Writer
-    identity: Identity | None
 
 
 class Session:
@@ -124,7 +112,8 @@ class Session:
         self.recorder.add(scene, durable=True)
         watchers = Observers(target.client, self.recorder, self._clock)
         watchers.start(self._watches)
-        load = self._start_load(scene)
+        starter = Starter(target, self.recorder, self._clock, self._arm_more, self._tick)
+        load = starter.start(scene, self._drill.demand, options, self._loads)
         steady.await_answers(self.recorder.history, options.rate_per_s, options, self._tick, self._clock)
         before = inspection.take(target, "steady")
         self.recorder.add(before)
@@ -132,33 +121,6 @@ class Session:
             raise steady.NotSteady(f"the lab did not stay steady: {'; '.join(wrong[:3])}")
         Sampler(target, scene, self.recorder, options.sample_s * target.slowness).start(self._watches)
         return scene, watchers, load
-
-    def _start_load(self, scene: Scene) -> Loads:
-        """Requests to the service, sequenced records to the API, and to a StatefulSet where the drill asks for one."""
-        target, demand = self._target, self._drill.demand
-        timeout_s = self._options.request_s * patience(target.slowness)
-        period_s = 1.0 / demand.writes_per_s
-        load = Load(
-            addresses=steady.load_addresses(target, scene),
-            port=scene.node_port,
-            path=demand.path,
-            rate_per_s=self._options.rate_per_s,
-            timeout_s=timeout_s,
-        )
-        prober = Prober(load, self.recorder, self._clock)
-        prober.start(self._loads)
-        writer = Writer(target.client, scene.namespace, self.recorder, self._clock, period_s=period_s)
-        self._arm(cleanups=(*self._cleanups, writer.cleanup))
-        writer.start(self._loads)
-        if not scene.identity:
-            return Loads(prober, writer, None)
-        identity = Identity(target, scene, self.recorder, self._clock, period_s=period_s)
-        self._arm(cleanups=(*self._cleanups, *identity.cleanups))
-        identity.deploy()
-        identity.start(self._loads, timeout_s)
-        deadline_s = self._options.steady_deadline_s * max(1.0, target.slowness)
-        steady.await_identity(identity, scene, self.recorder.history, self._tick, self._clock, deadline_s)
-        return Loads(prober, writer, identity)
 
     def _strike(self, scene: Scene) -> None:
         self._enter("arm")
@@ -284,10 +246,7 @@ class Session:
     def _collect(self, watchers: Observers, load: Loads) -> None:
         self._enter("judge")
         self._loads.set()
-        load.prober.join()
-        load.writer.read_back()
-        if load.identity is not None:
-            load.identity.read_back()
+        load.collect()
         watchers.replay()
 
     def _clean_up(self) -> None:
@@ -339,6 +298,9 @@ class Session:
             cleanups=self._cleanups if cleanups is None else cleanups,
         )
         undo.save(self._target.drills_dir, self._pending)
+
+    def _arm_more(self, cleanups: tuple[undo.Action, ...]) -> None:
+        self._arm(cleanups=(*self._cleanups, *cleanups))
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
