@@ -14,6 +14,8 @@ _TRIES_S = 5.0  # a client may be told to try again a few times
 
 def refused_cleanly(case: Case) -> Said:
     """While there is no room no write is acknowledged, and each is refused in time, with the reason."""
+    if not any("NOSPACE" in one.fault for _, one in case.history.of(FaultEnded)):
+        return Result.NOT_APPLICABLE, "these machines are too slow to be without room for less than the grace"
     full = [at_s for at_s, one in case.history.of(FaultEnded) if "NOSPACE" in one.fault and one.took]
     lifted = [at_s for at_s, one in case.history.of(Remark) if one.text.startswith("lifted")]
     if not full or not (after := [at_s for at_s in lifted if at_s > full[0]]):

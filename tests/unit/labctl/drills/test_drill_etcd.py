@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
+from labctl.drills.catalog.etcd_trouble import DRILL
 from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_etcd import refused_cleanly
 from labctl.drills.faults_etcd import NoSpace
@@ -81,6 +83,13 @@ def test_what_is_acknowledged_without_room_is_found_and_without_evidence_nothing
     more: tuple[tuple[float, Record], ...], result: Result
 ) -> None:
     assert judged(*WINDOW, *more)[0] is result
+
+
+def test_machines_that_are_too_slow_for_it_are_spared_and_that_is_said() -> None:
+    slow, quick = (msgspec.structs.replace(SCENE, masters=("master1",), slowness=factor) for factor in (3.0, 1.0))
+    assert sum(isinstance(step, NoSpace) for step in DRILL.faults(quick)) == 1
+    assert not any(isinstance(step, NoSpace) for step in DRILL.faults(slow))
+    assert judged()[0] is Result.NOT_APPLICABLE
 
 
 def test_a_refusal_that_takes_too_long_is_not_clean() -> None:
