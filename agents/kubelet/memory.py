@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,8 @@ from agents.kubelet.views import Pod, PodStatus
 
 Document = dict[str, Any]
 _REFUSALS = frozenset({"Invalid", "BadRequest"})
+
+_STOPPED = frozenset({137, 143})  # the exit codes of SIGKILL and SIGTERM
 
 RETRY_S, RETRY_CAP_S = 0.5, 10.0
 REFUSED_CAP_S = 60.0
@@ -71,6 +74,9 @@ class Memory:
     confirmed: bool = False  # the API has been told that nothing is left
     rejection: Rejection | None = None
     since_s: float = 0.0  # when the pod started, on our monotonic clock
+    looked: bool = False  # its containers have been seen before
+    held_until_s: float = 0.0  # by the wall clock: what is dead by then may have been stopped by self-fencing
+    spared: frozenset[str] = frozenset()  # ids of the containers that were
 
     def take(self, pod: Pod, status: Document) -> None:
         """A version of the pod from the API; an older one than our own last write is passed over."""
@@ -90,6 +96,26 @@ class Memory:
             return
         self.base, self.base_revision = dict(answer.get("status") or {}), revision
         self.pod = _with_status(self.pod, self.base)
+
+    def hold(self, held: bool, containers: tuple[ContainerStatus, ...], wall_s: float) -> None:
+        """Take note of what self-fencing stops while it holds the pod: such an end is no crash. Call before `see`.
+
+        The end may be seen a little after the hold is over. Of what was dead when we first looked the exit code tells.
+        """
+        if held:
+            self.held_until_s = math.inf
+        elif self.held_until_s == math.inf:
+            self.held_until_s = wall_s
+        dead = {entry.id: entry for entry in containers if entry.phase == "exited"}
+        news = (entry for entry in dead.values() if entry.id not in self.exited_s)
+        stopped = {
+            entry.id
+            for entry in news
+            if entry.finished_s <= self.held_until_s
+            and (self.looked or (entry.exit_code in _STOPPED and not entry.oom_killed))
+        }
+        self.spared = (self.spared | stopped) & dead.keys()
+        self.looked = True
 
     def see(
         self,
@@ -123,6 +149,8 @@ class Memory:
             reported=self.final,
             network_ready=network_ready,
             removed=self.removed,
+            held=self.held_until_s == math.inf,
+            spared=self.spared,
             active_s=now_s - self.since_s,
             rejection=self.rejection,
         )

@@ -74,6 +74,7 @@ class Seen:
     network_ready: bool = True  # the node has its pod CIDR
     removed: bool = False  # a synced list no longer has the pod
     held: bool = False  # nothing of it may be started now: self-fencing
+    spared: frozenset[str] = frozenset()  # ids of the containers that self-fencing stopped
     active_s: float = 0.0  # since the pod's startTime
     rejection: Rejection | None = None
 
@@ -130,13 +131,13 @@ def streak_after(seen: Seen, dead: ContainerStatus) -> int:
     lasted_s = dead.finished_s - dead.started_s
     if lasted_s >= LASTING_S or not is_current(seen, dead):
         return 1
-    return _streak(dead) + 1
+    return _streak(dead) + (dead.id not in seen.spared)
 
 
 def crash_backoff_s(seen: Seen, dead: ContainerStatus, timing: Profile) -> float:
     """The whole delay between this exit and the next start: none, then the base, doubling to the cap."""
     streak = streak_after(seen, dead) - 1
-    if streak <= 0:
+    if streak <= 0 or dead.id in seen.spared:
         return 0.0
     return min(timing.restart_backoff_cap_s, timing.restart_backoff_s * 2.0 ** min(streak - 1, 30))
 

@@ -145,8 +145,8 @@ class Sync:
             resting_s = memory.settle(listing.number, now_s)
             containers = listing.containers.get(uid, ())
             self.roster.read_messages(memory, containers)
+            memory.hold(fencing.held(uid), containers, self._clock.now().timestamp())
             seen = memory.see(now_s, containers, listing.sandboxes.get(uid), verdicts, facts.network_ready)
-            seen = replace(seen, held=fencing.held(uid))
             if refresh:
                 self._refresh_volumes(memory, seen)
             wait_s = min(wait_s, resting_s, self._decide(memory, seen, facts))

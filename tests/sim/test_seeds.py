@@ -51,6 +51,19 @@ def test_a_silent_nodes_identities_move_and_are_never_doubled(fencing: Mode, kin
         assert any(line.who == "fence agent" for line in outcome.story.lines)
 
 
+def test_a_pod_that_was_stopped_for_safety_has_not_crashed() -> None:
+    """Found once here: each stop by self-fencing doubled the delay before the next start."""
+    away = [Fault(5.0, "freeze", f"controllers@{master}", 18.0) for master in MASTERS]  # nobody moves the pod
+    silent = [Fault(at_s, "freeze", "kubelet@w1", 3.9) for at_s in (6.0, 11.5, 17.0)]
+    outcome = run(3, Schedule((Step(1.0, "statefulset", "db", 3),), (*away, *silent), "self"), listens=True)
+    assert outcome.violation is None
+    told = [line.what.split()[0] for line in outcome.story.lines if line.who == "kubelet@w1"]
+    assert told == ["SelfFenced"] * 3  # and no BackOff
+    runs = [line.at_s for line in outcome.story.lines if line.who == "w1" and line.what.endswith("runs")]
+    assert len(runs) == 4
+    assert all(abs(at_s - thaws_s) < 1.0 for at_s, thaws_s in zip(runs[1:], (9.9, 15.4, 20.9), strict=True))
+
+
 def test_a_suspended_machine_is_powered_off_before_its_identities_are_released() -> None:
     steps = (Step(1.0, "statefulset", "db", 3),)
     zombie = (Fault(6.0, "pause", "w1", 12.0, 1), Fault(4.0, "fence-fails", "the fence agent", count=2))

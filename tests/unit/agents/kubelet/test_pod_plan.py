@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.kubelet.memory import Memory
 from agents.kubelet.plan import (
     CleanUp,
     DeletePod,
@@ -82,6 +83,38 @@ def test_the_first_restart_is_at_once_and_the_second_waits() -> None:
 def test_a_container_that_lasted_ten_minutes_starts_with_a_clean_record() -> None:
     lasted = one(attempt=7, phase="exited", streak=7, started_s=100.0, finished_s=701.0)
     assert steps(view(), replace(UP, containers=(lasted,))) == (Start("app", 8, 1),)
+
+
+def test_what_self_fencing_stopped_starts_again_at_once_and_is_no_worse_for_it() -> None:
+    stopped = one(attempt=3, phase="exited", streak=2, exit_code=137)
+    seen = replace(UP, containers=(stopped,), exited_s={"app-3": NOW_S}, spared=frozenset({"app-3"}))
+    assert steps(view(), seen) == (Start("app", 4, 2),)
+
+
+@pytest.mark.parametrize(
+    ("dies_s", "seen_s", "looked", "code", "spared"),
+    [
+        pytest.param(95.0, 96.0, True, 0, True, id="while held"),
+        pytest.param(95.0, 101.0, True, 137, True, id="while held, and seen after"),
+        pytest.param(101.0, 102.0, True, 137, False, id="after"),
+        pytest.param(95.0, 96.0, False, 137, True, id="killed before our first look"),
+        pytest.param(95.0, 96.0, False, 1, False, id="crashed before our first look"),
+    ],
+)
+def test_an_end_counts_as_self_fencings_work_while_it_holds_the_pod(
+    dies_s: float, seen_s: float, looked: bool, code: int, spared: bool
+) -> None:
+    memory = Memory(view())
+    dead = one(phase="exited", started_s=50.0, finished_s=dies_s, exit_code=code)
+    if looked:
+        memory.hold(True, (one(),), 90.0)
+        memory.see(NOW_S, (one(),), BOX, {}, True)
+    for wall_s in (96.0, 100.0, 102.0):
+        there = (dead,) if wall_s >= seen_s else (one(),)
+        memory.hold(wall_s < 100.0, there, wall_s)
+        seen = memory.see(NOW_S, there, BOX, {}, True)
+    assert (dead.id in seen.spared) is spared
+    assert not seen.held
 
 
 def test_the_backoff_is_capped() -> None:
