@@ -43,7 +43,10 @@ n=0; while [ $n -lt {gulps} ]; do eat {gulp}; n=$((n + 1)); usleep 100000; done
 while :; do eat {sip}; sleep {pause_s}; done
 """
 _SPIN = "n=0; while [ $n -lt 4 ]; do while :; do :; done & n=$((n + 1)); done; wait"
-_FILL = "n=0; while :; do dd if=/dev/zero of=/data/$n bs=1048576 count={sip} 2>/dev/null; n=$((n + 1)); sleep 1; done"
+_FILL = """
+n=0
+while :; do dd if=/dev/zero of=/data/$n bs=1048576 count={sip} 2>/dev/null; n=$((n + 1)); sleep {pause_s}; done
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class EatMemory(_Hog):
         elif target.provider == "lxc":
             raise LabError(f"{self.node} has no memory limit of its own: this would eat the memory of its host")
         gulps = max(0, available // _MIB - _THRESHOLD_MIB - _MARGIN_MIB) // _GULP_MIB
-        pause_s = max(1, round(target.profile.node_status_s / 2))
+        pause_s = max(1, round(target.profile.node_status_s * target.slowness / 2))
         eat = _EAT.format(gulps=gulps, gulp=_GULP_MIB * _MIB, sip=_SIP_MIB * _MIB, pause_s=pause_s)
         modest = guests.guest(MODEST, self.node, ("sleep", "86400"), memory="16Mi")
         guests.place(target, self.namespace, (modest, guests.guest(MEMORY_HOG, self.node, ("sh", "-c", eat))))
@@ -155,7 +158,7 @@ class FillDisk(_Hog):
         ballast_mib = free_mib - int(whole_mib * _DISK_SHARE) - _DISK_MARGIN_MIB
         if ballast_mib > 0:
             inside(target, self.node, f"fallocate -l {ballast_mib}M {_BALLAST}", timeout_s=120.0)
-        fill = _FILL.format(sip=_DISK_SIP_MIB)
+        fill = _FILL.format(sip=_DISK_SIP_MIB, pause_s=max(1, round(target.slowness)))
         hog = guests.guest(DISK_HOG, self.node, ("sh", "-c", fill), volume=True)
         guests.place(target, self.namespace, (hog,))
 
