@@ -74,6 +74,8 @@ class Identity:
         """Make service and set; LabError where that fails. Both are replaced where a drill that died left them."""
         service = self._create(SERVICES, _service())
         self._port = node_port(service)
+        if not self._port:
+            raise LabError(f"the API server gave the service {self._scene.namespace}/{NAME} no node port")
         self._create(STATEFUL_SETS, _stateful_set(self._scene))
 
     def _create(self, resource: Resource, body: Document) -> Document:

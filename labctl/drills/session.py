@@ -5,6 +5,7 @@ The session holds no policy: victims, faults and bounds come from the drill, ver
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from labctl.drills.records import (
     FaultEnded,
     HealBegan,
     HealEnded,
+    Inspected,
     Interrupted,
     PhaseBegan,
     Said,
@@ -37,6 +39,7 @@ from labctl.drills.undo import Pending
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 from labctl.runtime.loop import Stop
+from labctl.vm.provider import Power
 
 _TICK_S = 0.1
 _MARGIN_S = 60.0
@@ -227,10 +230,20 @@ class Session:
                 break
             if seen.machines:
                 self.recorder.add(Sampled(machines=seen.machines))
+            self._power_on_fenced(seen)
             self._tick(tuple(left[:3]), pause_s=self._options.look_s, may_stop=False)
         if left:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
         self.recorder.add(seen)
+
+    def _power_on_fenced(self, seen: Inspected) -> None:
+        """A drill that ends early may heal a machine just as the cluster is about to fence it, and then it is off."""
+        for node in seen.nodes:
+            if not node.fenced or node.ready == "True" or self._target.power(node.name) is not Power.OFF:
+                continue
+            with contextlib.suppress(LabError):  # the next look tries again
+                self._target.power_on(node.name)
+                self.recorder.add(Said(text=f"{node.name} was fenced while it was healed: powered on again"))
 
     def _outlast_heal(self, scene: Scene) -> None:
         """Let the load go on until it has tried the healed lab by every way: a quick heal outruns the next request."""

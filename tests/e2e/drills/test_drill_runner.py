@@ -28,6 +28,7 @@ from labctl.drills.registry import catalog, drill_named
 from labctl.drills.runner import heal, run
 from labctl.drills.steady import NotSteady, Stopped
 from labctl.drills.ui import Silent
+from labctl.kube.fencing import CONDITION
 from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.errors import LabError, UsageError
@@ -326,6 +327,24 @@ def test_ctrl_c_after_the_fault_heals_and_says_so(lab: FakeLab, phase: str) -> N
     assert healed(lab)
     assert any("healed first" in text for text in ui.said)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_machine_that_the_cluster_fences_while_it_is_healed_is_powered_on_again(lab: FakeLab) -> None:
+    def fence() -> None:
+        def back() -> bool:
+            conditions = lab.api.get(NODES, "worker1")["status"]["conditions"]
+            return bool(conditions[0]["status"] == "True")
+
+        wait_for(back, what="worker1 to be Ready", deadline_s=10.0, clock=CLOCK)
+        lab._set_power("worker1", "off")
+        fenced = [{"type": "Ready", "status": "Unknown"}, {"type": CONDITION, "status": "True"}]
+        lab.api.change(NODES, "worker1", lambda node: node["status"].update(conditions=fenced))
+
+    report = run(DRILL, lab, QUICK, At("converge", fence))
+    assert report.verdict is not Verdict.NOT_HEALED, report.reasons
+    assert report.invariants["E"].result is Result.PASS, report.invariants["E"]
+    assert lab.power_calls == ["off worker1", "on worker1", "on worker1"]
+    assert healed(lab)
 
 
 def test_our_own_mistake_after_the_fault_still_heals(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:

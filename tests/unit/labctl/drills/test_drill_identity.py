@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -13,15 +18,22 @@ from labctl.drills.catalog.kubelet_freeze import DRILL as FREEZE
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
 from labctl.drills.contract import identity_moves
-from labctl.drills.history import History
+from labctl.drills.history import History, Recorder
 from labctl.drills.judge import judge
 from labctl.drills.measures import measure
 from labctl.drills.model import Report, Verdict
 from labctl.drills.records import Entry, Logged, LogKept, NodeSeen, Probed, Scene
+from labctl.kube.errors import AlreadyExists
 from labctl.kube.fencing import CONDITION
+from labctl.kube.resources import Resource
 from labctl.kube.timing import FAST
+from labctl.runtime.clock import SystemClock
+from labctl.runtime.errors import LabError
+from labctl.runtime.loop import Stop, wait_for
+from labctl.runtime.shell import Output
 from tests.unit.labctl.drills.drill_tales import SCENE, ZERO, Tale, node_tainted
 
+CLOCK = SystemClock()
 STAGED = msgspec.structs.replace(
     SCENE,
     identity=f"default/{identity.POD}",
@@ -117,6 +129,106 @@ def test_a_nodes_condition_says_that_it_was_fenced() -> None:
 
     assert seen("True").fenced
     assert not seen("False").fenced
+
+
+# -- the writer -------------------------------------------------------------------------------------------------------
+
+
+class Pod(http.server.BaseHTTPRequestHandler):
+    """Takes records as the StatefulSet's pod does, and names itself; at times it does not answer as it should."""
+
+    kept: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        key = self.path.removeprefix("/cgi-bin/add?")
+        broken = key.endswith("1")
+        self.send_response(500 if broken else 200)
+        self.end_headers()
+        if not broken:
+            self.kept.append(key)
+            self.wfile.write(b"uid-1")
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@dataclass
+class Cluster:
+    """Gives a Service its node port; what an earlier drill left is in the way once. Machines tell their files."""
+
+    port: int
+    left: bool = False
+    made: list[tuple[str, Any]] = field(default_factory=list)
+    slowness = 1.0
+
+    @property
+    def client(self) -> Cluster:
+        return self
+
+    def create(self, resource: Resource, body: Any, namespace: str = "") -> Any:
+        if self.left:
+            raise AlreadyExists("left by a drill that died")
+        self.made.append((resource.plural, body))
+        if resource.plural == "services" and self.port:
+            body["spec"]["ports"][0]["nodePort"] = self.port
+        return body
+
+    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
+        self.left = False
+
+    def within_reach(self, names: Sequence[str]) -> Sequence[str]:
+        return names
+
+    def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
+        if name == "worker2":
+            raise LabError("no route to host")
+        return Output(0, "".join(f"uid-1 {key}\n" for key in Pod.kept), "")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pod)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Pod.kept.clear()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+NEAR = msgspec.structs.replace(STAGED, machines={"worker2": "127.0.0.1"})
+
+
+def test_records_are_sent_one_by_one_and_each_answer_is_written_down(port: int, tmp_path: Path) -> None:
+    recorder, stop, cluster = Recorder(tmp_path / "h", CLOCK), Stop(), Cluster(port, left=True)
+    log = identity.Identity(cluster, NEAR, recorder, CLOCK, period_s=0.01)  # type: ignore[arg-type]
+    log.deploy()
+    assert [plural for plural, _ in cluster.made] == ["services", "statefulsets"]
+    pod = cluster.made[1][1]["spec"]["template"]
+    assert pod["metadata"]["annotations"] == {"labctl.dev/fencing": "power"}
+    log.start(stop, 5.0)
+    wait_for(lambda: len(Pod.kept) >= 5, what="five records", deadline_s=30.0, clock=CLOCK)
+    stop.set()
+    log.read_back()
+    sent = [record for _, record in recorder.history().of(Logged)]
+    assert [record.key for record in sent] == [f"s{number:06}" for number in range(len(sent))]
+    assert [record.key for record in sent if record.life] == Pod.kept
+    assert "HTTP 500" in sent[1].error
+    kept = {look.node: look for _, look in recorder.history().of(LogKept)}
+    assert kept["worker1"].keys == {"uid-1": tuple(Pod.kept)}
+    assert kept["worker2"].error == "no route to host"
+
+
+def test_a_service_without_a_node_port_is_no_load(tmp_path: Path) -> None:
+    log = identity.Identity(Cluster(0), NEAR, Recorder(tmp_path / "h", CLOCK), CLOCK, period_s=1.0)  # type: ignore[arg-type]
+    with pytest.raises(LabError, match="no node port"):
+        log.deploy()
+
+
+def test_what_was_made_is_removed_and_so_are_the_records_of_every_machine() -> None:
+    log = identity.Identity(Cluster(1), NEAR, None, CLOCK, period_s=1.0)  # type: ignore[arg-type]
+    assert [action.text for action in reversed(log.cleanups)] == [
+        f"delete statefulsets/{identity.NAME} in default", f"delete services/{identity.NAME} in default",
+        "remove the drill's records from worker2", "remove the drill's records from worker1",
+    ]  # fmt: skip
 
 
 def test_drills_that_watch_pods_run_on_ask_for_an_identity_that_leaves_their_machine_powered() -> None:
