@@ -22,6 +22,7 @@ from labctl.sim.wire import Line
 from labctl.sim.world import World
 
 Document = dict[str, Any]
+_UNDER_WAY = 10  # so many writes may come between a controller's decision and its request's arrival
 _IDENTITY = "statefulset.kubernetes.io/pod-name"
 
 
@@ -189,19 +190,37 @@ class Invariants:
                 continue
             uid = evicted["metadata"]["uid"]
             self._evicted.append((store.revision(), uid, app))
-            then = [
-                msgspec.json.decode(entry.value)
-                for pod_key in {note.key for note in store.log if note.key.startswith(prefix(PODS))}
-                if (entry := store.at(pod_key, seen)) is not None
-            ]
-            well = {
-                pod["metadata"]["uid"] for pod in then if healthy(pod) and pod["metadata"]["labels"].get("app") == app
-            }
-            left = well - {gone for at, gone, of in self._evicted if of == app}
+            gone = {uid for _, uid, of in self._evicted if of == app}
+            left = max(len(well - gone) for well in self._well_since(seen, app))
             wanted = (document.get("status") or {}).get("desiredHealthy", 0)
-            if len(left) < wanted:
-                told = f"evicting {name} left {len(left)} healthy pods of {app}, and its budget wants {wanted}"
+            if left < wanted:
+                told = f"evicting {name} left {left} healthy pods of {app}, and its budget wants {wanted}"
                 self._world.fail(Promise.BUDGETS, told)
+
+    def _well_since(self, revision: int, app: str) -> Iterator[set[str]]:
+        """The uids of an app's healthy pods, then and after each write since: a status that still holds is not written.
+
+        Its controller decided a little before its request arrived, by what it had seen then.
+        """
+        store = self._world.api.store
+        since = max(revision - _UNDER_WAY, store.base)
+        keys = {note.key for note in store.log if note.key.startswith(prefix(PODS))}
+        well: dict[str, str] = {}
+
+        def take(key: str, raw: bytes | None) -> None:
+            pod = msgspec.json.decode(raw) if raw is not None else None
+            well.pop(key, None)
+            if pod is not None and healthy(pod) and (pod["metadata"].get("labels") or {}).get("app") == app:
+                well[key] = pod["metadata"]["uid"]
+
+        for key in keys:
+            entry = store.at(key, since)
+            take(key, entry.value if entry is not None else None)
+        yield set(well.values())
+        for note in store.since(since):
+            if note.key in keys:
+                take(note.key, note.value)
+                yield set(well.values())
 
     def _before_this(self, key: str) -> Document | None:
         """The pod as the request that has just been answered found it."""
