@@ -5,12 +5,14 @@ The last step to the kubelet's threshold is taken slowly, so that it can see it 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from labctl.drills import guests
 from labctl.drills.faults import inside
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
+from labctl.kube.errors import ApiError
 from labctl.kube.resources import NODES
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
@@ -65,8 +67,10 @@ class _Hog:
         """Whether the node says so in time."""
 
         def told() -> bool:
-            status = target.client.get(NODES, self.node).get("status") or {}
-            return any(one["type"] == condition and one["status"] == "True" for one in status.get("conditions") or ())
+            with contextlib.suppress(ApiError):  # an API server that is late for once is asked again
+                found = (target.client.get(NODES, self.node).get("status") or {}).get("conditions") or ()
+                return any(one["type"] == condition and one["status"] == "True" for one in found)
+            return False
 
         deadline_s = _PRESSURE_S * max(1.0, target.slowness) + 4 * target.profile.node_status_s
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from labctl.drills.target import Target
 from labctl.drills.undo import DeleteObject
 from labctl.drills.workload import IMAGE
-from labctl.kube.errors import AlreadyExists, Document, NotFound
+from labctl.kube.errors import AlreadyExists, ApiError, Document
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import wait_for
@@ -69,7 +69,7 @@ def await_running(target: Target, namespace: str, names: Sequence[str], clock: C
 
 
 def _phase(target: Target, namespace: str, name: str) -> str:
-    with contextlib.suppress(NotFound):
+    with contextlib.suppress(ApiError):  # an API server that is late for once is asked again
         status: Mapping[str, object] = target.client.get(PODS, name, namespace).get("status") or {}
         return str(status.get("phase", ""))
     return ""
