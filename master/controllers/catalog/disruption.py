@@ -9,7 +9,7 @@ Source: k/k `pkg/controller/disruption/disruption.go`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from labctl.kube.errors import Document
 from labctl.kube.meta import OwnerReference
 from labctl.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 from labctl.kube.selectors import Requirement, Selector
-from labctl.runtime.clock import parse_time
 from master.controllers.pods import Labelled, condition, is_ready
 from master.controllers.protocol import NEVER_S, Controller, Plan, Step, Tell, World, each, patch, ref
 from master.controllers.rollout import scaled
@@ -36,11 +35,18 @@ from master.controllers.views_policy import BUDGETS_KIND, Budget
 _DELETION_S = 120.0  # how long after its eviction a pod may still show no deletion
 
 
+Eviction = tuple[str, str, str]  # the budget's uid, the pod's name, the API server's stamp
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Budgets whose lack of pods, or of countable ones, was told."""
+    """Budgets whose lack of pods, or of countable ones, was told; and since when evictions not yet seen done are known.
+
+    An eviction's stamp is another machine's, whose clock may be a day from ours: its age is counted on ours alone.
+    """
 
     told: frozenset[tuple[str, str]] = frozenset()
+    since_s: Mapping[Eviction, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +69,22 @@ def plan(world: World, memory: Memory) -> Plan:
     scales = _scales(world)
     wakes: list[float] = []
     told: set[tuple[str, str]] = set()
+    since_s: dict[Eviction, float] = {}
+    for item in world.all(BUDGETS_KIND).values():
+        for name, stamp in item.status.disrupted_pods.items():
+            eviction = (item.metadata.uid, name, stamp)
+            since_s[eviction] = memory.since_s.get(eviction, world.now_s)
 
     def decide(item: Budget) -> Iterator[Step]:
         selector = _selector(item.spec.selector)
         chosen = pods.chosen(item.metadata.namespace, selector) if selector is not None else []
-        for step in _Count(item, world, chosen, scales, wakes).steps():
+        for step in _Count(item, world, chosen, scales, since_s, wakes).steps():
             fresh = [act for act in step.actions if not _stale(item, act, memory, told)]
             if fresh:
                 yield Step(step.about, tuple(fresh))
 
     steps = tuple(each(POD_DISRUPTION_BUDGETS, world.all(BUDGETS_KIND).values(), decide))
-    return Plan(steps, min(wakes, default=NEVER_S), Memory(frozenset(told)))
+    return Plan(steps, min(wakes, default=NEVER_S), Memory(frozenset(told), since_s))
 
 
 def _stale(item: Budget, action: Any, memory: Memory, told: set[tuple[str, str]]) -> bool:
@@ -113,6 +124,7 @@ class _Count:
     world: World
     pods: Sequence[Pod]
     scales: Mapping[str, tuple[str, int]]
+    since_s: Mapping[Eviction, float]
     wakes: list[float]
 
     def steps(self) -> Iterator[Step]:
@@ -179,12 +191,12 @@ class _Count:
             pod = by_name.get(name)
             if pod is None or pod.metadata.deleting:
                 continue
-            left_s = _DELETION_S - (self.world.now - parse_time(stamp)).total_seconds()
+            left_s = self.since_s[self.item.metadata.uid, name, stamp] + _DELETION_S - self.world.now_s
             if left_s <= 0:
                 late.append(pod)
                 continue
             waiting[name] = stamp
-            self.wakes.append(max(0.05, min(left_s, _DELETION_S)))
+            self.wakes.append(max(0.05, left_s))
         return waiting, late
 
     def _write(self, counts: Document, verdict: tuple[str, str, str]) -> Iterator[Step]:

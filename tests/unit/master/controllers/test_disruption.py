@@ -134,6 +134,17 @@ def test_an_evicted_pod_stops_counting_before_its_deletion_is_seen(cluster: Clus
     assert "NotDeleted: Pod was expected by PDB default/web to be deleted but it wasn't" in cluster.ear.heard
 
 
+@pytest.mark.parametrize("stamp", ["2001-01-01T00:00:00Z", "2101-01-01T00:00:00Z"])
+def test_another_machines_clock_does_not_age_an_eviction(cluster: Cluster, stamp: str) -> None:
+    serve(cluster, 3)
+    budget(cluster, minAvailable=1)
+    noted = {"disruptedPods": {cluster.names()[0]: stamp}, "disruptionsAllowed": 1}
+    cluster.change(POD_DISRUPTION_BUDGETS, "web", {"status": noted}, subresource="status")
+    plan = cluster.run(CONTROLLER)
+    assert counts(cluster) == (3, 1, 2, 1)
+    assert 110 < plan.wake_after_s <= 120
+
+
 def test_a_budget_without_pods_allows_nothing_and_says_so_once(cluster: Cluster) -> None:
     budget(cluster, minAvailable=1)
     cluster.run(CONTROLLER)
