@@ -13,7 +13,7 @@ from labctl import config as lab_config
 from labctl.cli.console import OUT, ConsoleReporter, print_json, print_table
 from labctl.cli.context import default_name, name_option, node_argument, open_lab, output_option
 from labctl.config import settings
-from labctl.kube.timing import PROFILES
+from labctl.kube.timing import FAST, PROFILES
 from labctl.runtime.errors import LabError, UsageError
 from labctl.vm import box, images
 from labctl.vm.lab import Lab, provider_names
@@ -57,6 +57,10 @@ def up(
     reporter.event("", f"lab [bold]{topology.lab}[/]: {sizes}")
     reporter.event("", f"{topology.provider}: {lab.provider.describe()}")
     reporter.event("", f"network {topology.network_cidr}, timers `{topology.profile}`")
+    if lab.overloads_host and topology.profile == FAST.name:
+        reporter.event(
+            "", "several emulated masters may be too slow for these timers: `--profile kubernetes` suits them"
+        )
     lab.up(reporter, provision_again=provision)
     reporter.event("", f"[bold green]up[/] in {reporter.elapsed_s:.1f} s")
     flag = "" if topology.lab == default_name() else f" --name {topology.lab}"

@@ -15,7 +15,7 @@ import psutil
 
 from labctl.config import LabConfig, Settings
 from labctl.kube.client import Client
-from labctl.kube.timing import PROFILES, Profile
+from labctl.kube.timing import KUBERNETES, PROFILES, Profile
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
@@ -24,7 +24,7 @@ from labctl.vm import health, members, pki, providers, provision, ssh, tools, wa
 from labctl.vm.etcd import Etcd
 from labctl.vm.fence import service
 from labctl.vm.keeping import keep_pods
-from labctl.vm.layout import lay_out
+from labctl.vm.layout import lay_out, overloads
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
 from labctl.vm.provider import Power, Provider, Site
@@ -84,7 +84,10 @@ class Lab:
         state = LabState(settings.state_root, config.name or default_name)
         existing = state.topology() if state.exists else None
         topology = lay_out(config.merged(name=state.lab), existing, _networks_in_use(settings.state_root, state.lab))
-        return cls(settings, topology)
+        lab = cls(settings, topology)
+        if existing is None and config.profile is None and lab.overloads_host:
+            lab.topology = msgspec.structs.replace(topology, profile=KUBERNETES.name)
+        return lab
 
     # -- what everyone asks -----------------------------------------------------------------------------------------
 
@@ -92,6 +95,11 @@ class Lab:
     def profile(self) -> Profile:
         """The lab's timers."""
         return PROFILES[self.topology.profile]
+
+    @property
+    def overloads_host(self) -> bool:
+        """See `layout.overloads`, of this host."""
+        return overloads(self.topology, self.provider.slowness(), psutil.cpu_count() or 1)
 
     @property
     def kubeconfig(self) -> Path:

@@ -50,6 +50,15 @@ def lay_out(config: LabConfig, existing: Topology | None, taken: Iterable[str]) 
     )
 
 
+def overloads(topology: Topology, slowness: float, processors: int) -> bool:
+    """Whether several masters would spend their time on the timers of `fast`: emulated, two of them to a processor.
+
+    Heartbeats and leases are writes that every etcd member must store, and `fast` asks for about seven a second:
+    emulated and crowded, one costs each member a tenth of a second. `slowness` is the provider's. Pure.
+    """
+    return len(topology.masters) > 1 and slowness > 1 and len(topology.machines) * 2 > processors
+
+
 def _fencing(wanted: str | FencingConfig | None, existing: Topology | None) -> dict[str, Any]:
     """A bare mode keeps the command that is there."""
     found = {"fencing": existing.fencing, "fencing_command": existing.fencing_command} if existing else {}

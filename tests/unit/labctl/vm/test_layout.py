@@ -2,7 +2,7 @@ import pytest
 
 from labctl.config import LabConfig, NodeConfig
 from labctl.runtime.errors import UsageError
-from labctl.vm.layout import lay_out
+from labctl.vm.layout import lay_out, overloads
 from labctl.vm.topology import Topology, bridge_of, mac_of
 
 
@@ -61,3 +61,11 @@ def test_bridges_fit_the_kernel_and_differ() -> None:
 
 def test_a_mac_follows_the_address() -> None:
     assert mac_of("10.77.0.20") == "52:54:0a:4d:00:14"
+
+
+def test_only_several_emulated_masters_on_few_processors_overload_a_host() -> None:
+    alone, three = first(masters=1, workers=8), first(masters=3, workers=2)
+    assert overloads(three, slowness=12.0, processors=2)
+    assert not overloads(three, slowness=1.0, processors=2)
+    assert not overloads(three, slowness=12.0, processors=16)
+    assert not overloads(alone, slowness=12.0, processors=2)
