@@ -15,7 +15,8 @@ from labctl.runtime.clock import parse_time
 from master.controllers.pods import condition
 from master.controllers.protocol import NEVER_S, World
 from master.controllers.rollout import bounds
-from master.controllers.views import Condition, Deployment, ReplicaSet
+from master.controllers.views import Condition
+from master.controllers.views_deployments import Deployment, ReplicaSet
 
 CREATED, FOUND, UPDATED = "NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated"
 AVAILABLE, TIMED_OUT, CREATE_ERROR = "NewReplicaSetAvailable", "ProgressDeadlineExceeded", "ReplicaSetCreateError"

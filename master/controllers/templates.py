@@ -15,7 +15,7 @@ from labctl.kube.resources import DEPLOYMENTS, REPLICA_SETS
 from master.controllers.pods import canonical, short_hash
 from master.controllers.protocol import owner_reference
 from master.controllers.rollout import DESIRED, MAXIMUM, Bounds
-from master.controllers.views import Deployment, ReplicaSet
+from master.controllers.views_deployments import Deployment, ReplicaSet
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"

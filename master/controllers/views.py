@@ -1,6 +1,6 @@
 """The fields that controllers read, as frozen views. One view a kind: all controllers of a process share one copy.
 
-Source of names: Kubernetes' API reference (core/v1, apps/v1, discovery/v1, coordination/v1).
+Source of names: Kubernetes' API reference (core/v1, coordination/v1).
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from labctl.kube.meta import ObjectMeta, Reference
+from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import (
     CONFIG_MAPS,
-    DEPLOYMENTS,
-    ENDPOINT_SLICES,
     LEASES,
     NAMESPACES,
     NODES,
     PODS,
-    REPLICA_SETS,
     SERVICE_ACCOUNTS,
-    SERVICES,
 )
 from master.controllers.protocol import Kind
 
@@ -229,151 +225,6 @@ class Lease(View, frozen=True):
     spec: LeaseSpec = LeaseSpec()
 
 
-class ReplicaSetSpec(View, frozen=True):
-    """What was asked for; the template stays encoded."""
-
-    replicas: int = 1
-    min_ready_seconds: int = 0
-    selector: LabelSelector = LabelSelector()
-    template: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class ReplicaSetStatus(View, frozen=True):
-    """What is."""
-
-    replicas: int = 0
-    fully_labeled_replicas: int = 0
-    ready_replicas: int = 0
-    available_replicas: int = 0
-    terminating_replicas: int | None = None
-    observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
-
-
-class ReplicaSet(View, frozen=True):
-    """A set of like pods."""
-
-    metadata: ObjectMeta
-    spec: ReplicaSetSpec = ReplicaSetSpec()
-    status: ReplicaSetStatus = ReplicaSetStatus()
-
-
-class RollingUpdate(View, frozen=True):
-    """How far a rollout may stray; numbers or percentages."""
-
-    max_surge: int | str = "25%"
-    max_unavailable: int | str = "25%"
-
-
-class DeploymentStrategy(View, frozen=True):
-    """RollingUpdate or Recreate."""
-
-    type: str = "RollingUpdate"
-    rolling_update: RollingUpdate = RollingUpdate()
-
-
-class DeploymentSpec(View, frozen=True):
-    """What was asked for; the template stays encoded."""
-
-    replicas: int = 1
-    selector: LabelSelector = LabelSelector()
-    template: msgspec.Raw = msgspec.Raw(b"{}")
-    strategy: DeploymentStrategy = DeploymentStrategy()
-    min_ready_seconds: int = 0
-    revision_history_limit: int = 10
-    progress_deadline_seconds: int = 600
-    paused: bool = False
-
-
-class DeploymentStatus(View, frozen=True):
-    """What is."""
-
-    observed_generation: int = 0
-    replicas: int = 0
-    updated_replicas: int = 0
-    ready_replicas: int = 0
-    available_replicas: int = 0
-    unavailable_replicas: int = 0
-    terminating_replicas: int | None = None
-    collision_count: int = 0
-    conditions: tuple[Condition, ...] = ()
-
-
-class Deployment(View, frozen=True):
-    """A rollout of replica sets."""
-
-    metadata: ObjectMeta
-    spec: DeploymentSpec = DeploymentSpec()
-    status: DeploymentStatus = DeploymentStatus()
-
-
-class ServicePort(View, frozen=True):
-    """A port of a Service; `target_port` is a number, a container port's name, or absent (as `port`)."""
-
-    port: int
-    name: str = ""
-    protocol: str = "TCP"
-    app_protocol: str = ""
-    target_port: int | str = 0
-    node_port: int = 0
-
-
-class ServiceSpec(View, frozen=True):
-    """What was asked for."""
-
-    type: str = "ClusterIP"
-    cluster_ip: str = field(name="clusterIP", default="")
-    ip_families: tuple[str, ...] = ()
-    selector: Mapping[str, str] = {}
-    ports: tuple[ServicePort, ...] = ()
-    publish_not_ready_addresses: bool = False
-    allocate_load_balancer_node_ports: bool = True
-
-
-class Service(View, frozen=True):
-    """A Service."""
-
-    metadata: ObjectMeta
-    spec: ServiceSpec = ServiceSpec()
-
-
-class EndpointConditions(View, frozen=True):
-    """Whether to send traffic there."""
-
-    ready: bool = True
-    serving: bool = True
-    terminating: bool = False
-
-
-class Endpoint(View, frozen=True, omit_defaults=True):
-    """A pod behind a Service."""
-
-    addresses: tuple[str, ...]
-    conditions: EndpointConditions = EndpointConditions()
-    hostname: str = ""
-    node_name: str = ""
-    zone: str = ""
-    target_ref: Reference | None = None
-
-
-class EndpointPort(View, frozen=True, omit_defaults=True):
-    """A port on every endpoint of a slice."""
-
-    port: int
-    name: str = ""
-    protocol: str = "TCP"
-    app_protocol: str = ""
-
-
-class EndpointSlice(View, frozen=True):
-    """Up to 100 endpoints."""
-
-    metadata: ObjectMeta
-    address_type: str = "IPv4"
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[EndpointPort, ...] = ()
-
-
 class NamespaceSpec(View, frozen=True):
     """What stands between it and its end."""
 
@@ -398,10 +249,6 @@ class Namespace(View, frozen=True):
 PODS_KIND = Kind(PODS, Pod)
 NODES_KIND = Kind(NODES, Node)
 NODE_LEASES_KIND = Kind(LEASES, Lease, namespace="kube-node-lease")
-REPLICA_SETS_KIND = Kind(REPLICA_SETS, ReplicaSet)
-DEPLOYMENTS_KIND = Kind(DEPLOYMENTS, Deployment)
-SERVICES_KIND = Kind(SERVICES, Service)
-ENDPOINT_SLICES_KIND = Kind(ENDPOINT_SLICES, EndpointSlice)
 NAMESPACES_KIND = Kind(NAMESPACES, Namespace)
 SERVICE_ACCOUNTS_KIND = Kind(SERVICE_ACCOUNTS, Owned, metadata_only=True)
 CONFIG_MAPS_KIND = Kind(CONFIG_MAPS, Owned, metadata_only=True)

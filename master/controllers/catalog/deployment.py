@@ -35,7 +35,8 @@ from master.controllers.templates import (
     template_key,
     with_revision,
 )
-from master.controllers.views import DEPLOYMENTS_KIND, PODS_KIND, REPLICA_SETS_KIND, Deployment, Pod, ReplicaSet
+from master.controllers.views import PODS_KIND, Pod
+from master.controllers.views_deployments import DEPLOYMENTS_KIND, REPLICA_SETS_KIND, Deployment, ReplicaSet
 
 
 def plan(world: World, memory: None) -> Plan:

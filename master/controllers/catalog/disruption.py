@@ -21,15 +21,9 @@ from labctl.kube.selectors import Requirement, Selector
 from master.controllers.pods import Labelled, condition, is_ready
 from master.controllers.protocol import NEVER_S, Controller, Plan, Step, Tell, World, each, patch, ref
 from master.controllers.rollout import scaled
-from master.controllers.views import (
-    DEPLOYMENTS_KIND,
-    PODS_KIND,
-    REPLICA_SETS_KIND,
-    Deployment,
-    LabelSelector,
-    Pod,
-)
+from master.controllers.views import PODS_KIND, LabelSelector, Pod
 from master.controllers.views_apps import STATEFUL_SETS_KIND, StatefulSet
+from master.controllers.views_deployments import DEPLOYMENTS_KIND, REPLICA_SETS_KIND, Deployment
 from master.controllers.views_policy import BUDGETS_KIND, Budget
 
 _DELETION_S = 120.0  # how long after its eviction a pod may still show no deletion

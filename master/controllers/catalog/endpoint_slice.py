@@ -26,17 +26,14 @@ from master.controllers.protocol import (
     patch,
     ref,
 )
-from master.controllers.views import (
+from master.controllers.views import NODES_KIND, PODS_KIND, LabelSelector, Pod
+from master.controllers.views_services import (
     ENDPOINT_SLICES_KIND,
-    NODES_KIND,
-    PODS_KIND,
     SERVICES_KIND,
     Endpoint,
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
-    LabelSelector,
-    Pod,
     Service,
 )
 

@@ -29,14 +29,7 @@ from master.controllers.protocol import (
     patch,
     ref,
 )
-from master.controllers.views import (
-    NODE_LEASES_KIND,
-    NODES_KIND,
-    PODS_KIND,
-    Node,
-    Pod,
-    Taint,
-)
+from master.controllers.views import NODE_LEASES_KIND, NODES_KIND, PODS_KIND, Node, Pod, Taint
 from master.controllers.zones import Bucket, Disruption, counts_for_disruption, disruption, grouped, rate_per_s
 
 NOT_READY = "node.kubernetes.io/not-ready"

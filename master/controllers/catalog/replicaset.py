@@ -37,13 +37,8 @@ from master.controllers.protocol import (
     patch,
     ref,
 )
-from master.controllers.views import (
-    PODS_KIND,
-    REPLICA_SETS_KIND,
-    Condition,
-    Pod,
-    ReplicaSet,
-)
+from master.controllers.views import PODS_KIND, Condition, Pod
+from master.controllers.views_deployments import REPLICA_SETS_KIND, ReplicaSet
 
 _BURST = 50  # creations for one set in one pass, so that others get their turn
 

@@ -20,9 +20,10 @@ from labctl.kube.errors import Document
 from labctl.kube.quantity import parse
 from labctl.kube.resources import Resource, builtin
 from master.controllers.protocol import NEVER_S, Controller, HasMeta, Kind, Plan, Step, World, each, patch, ref
-from master.controllers.views import PODS_KIND, SERVICES_KIND, Pod, Service
+from master.controllers.views import PODS_KIND, Pod
 from master.controllers.views_apps import CLAIMS_KIND, Claim
 from master.controllers.views_policy import Quota
+from master.controllers.views_services import SERVICES_KIND, Service
 
 _QUOTAS = builtin("resourcequotas")
 QUOTAS_KIND = Kind(_QUOTAS, Quota)

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import DEPLOYMENTS, PODS, REPLICA_SETS
-from master.controllers import views
+from master.controllers import views_deployments
 from master.controllers.catalog.deployment import plan
 from master.controllers.protocol import Create, Delete, Failure, Patch, Plan, Tell
 from master.controllers.rollout import Bounds, bounds, scaled
@@ -230,9 +230,11 @@ def test_bounds_that_both_round_to_zero_let_one_pod_be_missing() -> None:
 
 
 def limits(replicas: int, surge: int | str, unavailable: int | str) -> Bounds:
-    rolling = views.RollingUpdate(max_surge=surge, max_unavailable=unavailable)
-    spec = views.DeploymentSpec(replicas=replicas, strategy=views.DeploymentStrategy(rolling_update=rolling))
-    return bounds(views.Deployment(metadata=ObjectMeta(), spec=spec))
+    rolling = views_deployments.RollingUpdate(max_surge=surge, max_unavailable=unavailable)
+    spec = views_deployments.DeploymentSpec(
+        replicas=replicas, strategy=views_deployments.DeploymentStrategy(rolling_update=rolling)
+    )
+    return bounds(views_deployments.Deployment(metadata=ObjectMeta(), spec=spec))
 
 
 def test_any_rollout_ends_and_never_leaves_its_bounds() -> None:

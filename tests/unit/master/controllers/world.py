@@ -9,7 +9,7 @@ import msgspec
 
 from labctl.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, LEASES, NODES, PODS, REPLICA_SETS, SERVICES, Resource
 from labctl.runtime.clock import rfc3339
-from master.controllers import views
+from master.controllers import views, views_deployments, views_services
 from master.controllers.protocol import Action, Failure, Patch, Plan, Settings, World
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -17,10 +17,10 @@ VIEWS: dict[Resource, Any] = {
     PODS: views.Pod,
     NODES: views.Node,
     LEASES: views.Lease,
-    SERVICES: views.Service,
-    ENDPOINT_SLICES: views.EndpointSlice,
-    REPLICA_SETS: views.ReplicaSet,
-    DEPLOYMENTS: views.Deployment,
+    SERVICES: views_services.Service,
+    ENDPOINT_SLICES: views_services.EndpointSlice,
+    REPLICA_SETS: views_deployments.ReplicaSet,
+    DEPLOYMENTS: views_deployments.Deployment,
 }
 
 
