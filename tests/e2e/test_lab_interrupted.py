@@ -32,10 +32,19 @@ def user(tmp_path: Path) -> Iterator[LabUser]:
 
 
 def starts(user: LabUser, *args: str) -> subprocess.Popen[str]:
-    """labctl, on its way, in a process group of its own as a shell would start it."""
+    """labctl, on its way, in a process group of its own as a shell would start it.
+
+    It hears Ctrl-C even where these tests run behind a shell's `&`, which has its children ignore it.
+    """
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [LABCTL, *args], cwd=user.home, env=user.env, stdout=pipe, stderr=pipe, text=True, process_group=0
+        ["env", "--default-signal=INT", LABCTL, *args],
+        cwd=user.home,
+        env=user.env,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        process_group=0,
     )
 
 
