@@ -32,18 +32,24 @@ class Enforcer:
 
     def step(self) -> Orders:
         """One look and what follows from it."""
-        orders = decide(self.look(), self.bounds)
+        seen = self.look()
+        orders = decide(seen, self.bounds)
         for uid in sorted(orders.terminate):
             self.cgroups.terminate(self._path(uid))
-        self.end(orders.kill)
+        self.end(orders.kill - seen.sealed)
+        for uid in sorted(orders.kill & self.folder.sealed()):  # one unsealed since the look may live
+            self._kill(uid)
         return orders
 
     def end(self, uids: Iterable[str]) -> None:
         """Seal, then kill, so that a start under way finds the seal or the kill."""
         for uid in sorted(uids):
             self.folder.seal(uid)
-            if killed := self.cgroups.kill(self._path(uid)):
-                _log.warning("a fenced pod was stopped", extra={"kv": {"uid": uid, "processes": killed}})
+            self._kill(uid)
+
+    def _kill(self, uid: str) -> None:
+        if killed := self.cgroups.kill(self._path(uid)):
+            _log.warning("a fenced pod was stopped", extra={"kv": {"uid": uid, "processes": killed}})
 
     def alive(self, uids: Iterable[str]) -> bool:
         """Whether any process of these pods is left."""

@@ -130,11 +130,12 @@ class SelfFencing:
 
     def held(self, uid: str) -> bool:
         """See `Fencing`."""
+        seen = self._enforcer.look()
         with self._lock:
             if uid not in self._pods:
                 return False
-            cleared = uid in self._cleared
-        return not cleared or silence_s(self._enforcer.look()) >= self._bounds.term_after_s
+            cleared = uid in self._cleared and uid not in seen.sealed
+        return not cleared or silence_s(seen) >= self._bounds.term_after_s
 
     # -- its own thread
 
@@ -142,6 +143,14 @@ class SelfFencing:
         """Watch over the silence, and ask about pods, until `stop`."""
         threading.Thread(target=self._watch, args=(stop,), name="self-fencing", daemon=True).start()
         threading.Thread(target=self._ask, args=(stop,), name="fencing-questions", daemon=True).start()
+
+    def mistrust(self, sealed: frozenset[str]) -> None:
+        """Ask once more about pods that the guard sealed after the API had called them ours: its look was older."""
+        with self._lock:
+            late = self._cleared & sealed
+            self._cleared -= late
+        if late:
+            self.wake.ring()
 
     def inquire(self, backoff: Backoff) -> float:
         """`clear`; seconds until it is due again, unless `wake` rings."""
@@ -190,6 +199,7 @@ class SelfFencing:
             wait_s = 0.1
             try:
                 wait_s = self._enforcer.step().wake_after_s
+                self.mistrust(self._folder.sealed())
             except Exception:
                 _log.exception("self-fencing stumbled")
             stop.wait_s(wait_s)

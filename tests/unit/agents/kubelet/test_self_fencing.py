@@ -229,6 +229,34 @@ def test_a_start_that_comes_late_is_killed_until_the_api_was_asked(tmp_path: Pat
     assert node.cgroups.running == {"a"}
 
 
+def test_a_guard_that_looked_before_the_pod_was_unsealed_lets_it_live(tmp_path: Path) -> None:
+    class Overtaken(FenceFolder):
+        """Between the guard's look and its act the kubelet renews, asks, and unseals."""
+
+        def sealed(self) -> frozenset[str]:
+            found = super().sealed()
+            self.unseal("a")
+            return found
+
+    node = Node(tmp_path, "a")
+    node.folder.seal("a")
+    guard = Enforcer(Overtaken(tmp_path / "fencing"), node.cgroups, BOUNDS, lambda: node.now_s)
+    guard.step()
+    assert node.cgroups.running == {"a"}
+    assert node.folder.sealed() == frozenset()
+
+
+def test_a_seal_that_comes_after_the_apis_word_is_asked_about_again(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a")
+    node.folder.seal("a")  # by a guard whose look was older than the renewal
+    assert node.kubelet.held("a")
+    node.kubelet.mistrust(node.folder.sealed())
+    assert node.kubelet.wake.wait_s(0.0)
+    node.kubelet.clear()
+    assert not node.kubelet.held("a")
+    assert node.folder.sealed() == frozenset()
+
+
 @pytest.mark.parametrize("fate", ["condemned", "replaced", "gone", "unknown"])
 def test_after_a_silence_only_a_pod_that_is_still_ours_starts_again(tmp_path: Path, fate: str) -> None:
     node = Node(tmp_path, "a")
