@@ -13,9 +13,9 @@ from tests.labs import LabUser, eventually, is_ready, pod_key
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
-# Beside the power cut: what only a machine of its own can show (its clock, its whole being suspended), and one each of
-# the network, a frozen process and a killed one. The others run in system containers, with the same code.
-_DRILLS = ("clock-step", "vm-suspend", "partition-worker-master", "kubelet-freeze", "containerd-kill")
+# Beside the power cut: what only a machine of its own can show, its clock and its whole being suspended. The others run
+# in system containers, with the same code; emulated workers, while they start pods, are too slow for the timers of `fast`.
+_DRILLS = ("clock-step", "vm-suspend")
 
 
 @pytest.fixture(scope="module")
