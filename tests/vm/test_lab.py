@@ -14,7 +14,7 @@ from tests.labs import LabUser, eventually, is_ready, pod_key
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
 
 # Beside the power cut: what only a machine of its own can show, its clock and its whole being suspended. The others run
-# in system containers, with the same code; emulated workers, while they start pods, are too slow for the timers of `fast`.
+# in system containers, with the same code; an emulated worker that starts pods is too slow for the timers of `fast`.
 _DRILLS = ("clock-step", "vm-suspend")
 
 
