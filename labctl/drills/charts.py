@@ -20,6 +20,10 @@ _SHORT = {
     "endpoints_full_s": "endpoints in full",
     "serving_again_s": "serving again",
     "error_window_s": "requests failing",
+    "identity_again_s": "identity again",
+    "led_again_s": "others lead",
+    "writes_again_s": "writes again",
+    "write_gap_s": "no write for",
 }
 
 
