@@ -6,6 +6,7 @@ identity is Ready on another node. Which of them are safe is what the drill show
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,7 +29,7 @@ _PATIENCE_S = 90.0  # beyond the profile's own timers
 
 
 @dataclass(frozen=True, slots=True)
-class _OfIdentity(OnNode):
+class _OfIdentity(OnNode, ABC):
     """What they share: the node that is struck, and the workload's namespace."""
 
     unfolds: ClassVar[bool] = True
@@ -51,8 +52,9 @@ class _OfIdentity(OnNode):
             return False, str(error)
         return True, f"{POD} is Ready on {found.node}"
 
+    @abstractmethod
     def _act(self, target: Target) -> None:
-        raise NotImplementedError
+        """What the person does about the condemned pod."""
 
     def _condemned(self, pod: PodSeen | None) -> bool:
         return pod is not None and pod.node == self.node and pod.deleting
