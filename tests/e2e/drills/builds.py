@@ -17,10 +17,10 @@ import msgspec
 def stale_endpoint() -> None:
     """An EndpointSlice controller that believes every pod to be ready for as long as its object is there."""
     module = import_module("master.controllers.catalog.endpoint_slice")
-    right, conditions = module._endpoint, import_module("master.controllers.views").EndpointConditions
+    right = module._endpoint
 
     def wrong(*args: Any) -> Any:
-        always = conditions(ready=True, serving=True, terminating=False)
+        always = module.EndpointConditions(ready=True, serving=True, terminating=False)
         return msgspec.structs.replace(right(*args), conditions=always)
 
     module._endpoint = wrong  # type: ignore[attr-defined]
