@@ -8,10 +8,18 @@ from dataclasses import dataclass
 
 from agents.kubelet.cgroups import Cgroups
 from agents.kubelet.fence_folder import FenceFolder
-from agents.kubelet.fencing import Orders, Seen, decide
+from agents.kubelet.fencing import Seen, decide
 from labctl.kube.fencing import Bounds
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """When to look again at the latest, and the uids of the pods that were sealed at the end of a step."""
+
+    wake_after_s: float
+    sealed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +38,17 @@ class Enforcer:
         confirmed_s = self.folder.confirmed_s()
         return Seen(self.now_s(), confirmed_s, pods, sealed)
 
-    def step(self) -> Orders:
+    def step(self) -> Stepped:
         """One look and what follows from it."""
         seen = self.look()
         orders = decide(seen, self.bounds)
         for uid in sorted(orders.terminate):
             self.cgroups.terminate(self._path(uid))
         self.end(orders.kill - seen.sealed)
-        for uid in sorted(orders.kill & self.folder.sealed()):  # one unsealed since the look may live
+        sealed = self.folder.sealed()
+        for uid in sorted(orders.kill & sealed):  # one unsealed since the look may live
             self._kill(uid)
-        return orders
+        return Stepped(orders.wake_after_s, sealed)
 
     def end(self, uids: Iterable[str]) -> None:
         """Seal, then kill, so that a start under way finds the seal or the kill."""

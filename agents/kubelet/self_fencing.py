@@ -144,13 +144,18 @@ class SelfFencing:
         threading.Thread(target=self._watch, args=(stop,), name="self-fencing", daemon=True).start()
         threading.Thread(target=self._ask, args=(stop,), name="fencing-questions", daemon=True).start()
 
-    def mistrust(self, sealed: frozenset[str]) -> None:
-        """Ask once more about pods that the guard sealed after the API had called them ours: its look was older."""
+    def patrol(self) -> float:
+        """Stop what must stop; seconds until the next look is due.
+
+        A pod may have been sealed after the API had called it ours, by a guard whose look was older: ask once more.
+        """
+        seen = self._enforcer.step()
         with self._lock:
-            late = self._cleared & sealed
+            late = self._cleared & seen.sealed
             self._cleared -= late
         if late:
             self.wake.ring()
+        return seen.wake_after_s
 
     def inquire(self, backoff: Backoff) -> float:
         """`clear`; seconds until it is due again, unless `wake` rings."""
@@ -198,8 +203,7 @@ class SelfFencing:
         while not stop.is_set():
             wait_s = 0.1
             try:
-                wait_s = self._enforcer.step().wake_after_s
-                self.mistrust(self._folder.sealed())
+                wait_s = self.patrol()
             except Exception:
                 _log.exception("self-fencing stumbled")
             stop.wait_s(wait_s)

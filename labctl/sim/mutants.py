@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agents.kubelet import guard
-from agents.kubelet.enforcer import Enforcer
-from agents.kubelet.fencing import Orders
+from agents.kubelet.enforcer import Enforcer, Stepped
 from agents.kubelet.roster import Roster
 from agents.kubelet.self_fencing import SelfFencing
 from labctl.kube.election import Election
@@ -251,7 +250,7 @@ def _stops_late() -> tuple[Swap, ...]:
 
 
 def _never_stops() -> tuple[Swap, ...]:
-    return ((Enforcer, "step", lambda _self: Orders(wake_after_s=1.0)), (guard, "may_pet", lambda *_, **__: True))
+    return ((Enforcer, "step", lambda _self: Stepped(wake_after_s=1.0)), (guard, "may_pet", lambda *_, **__: True))
 
 
 def _starts_unasked() -> tuple[Swap, ...]:

@@ -10,7 +10,6 @@ from agents.kubelet.apply import Machine as Figures
 from agents.kubelet.apply import Tools
 from agents.kubelet.checks import Checker
 from agents.kubelet.config import Config as KubeletConfig
-from agents.kubelet.enforcer import Enforcer
 from agents.kubelet.guard import Guard
 from agents.kubelet.lease import Heartbeat
 from agents.kubelet.reporter import Reporter
@@ -91,8 +90,7 @@ class Kubelet(NodePart):
         machine, clock, client = self.machine, self.clock, self.client()
         config = KubeletConfig(kubeconfig="", node_name=machine.name, node_ip=machine.ip, fencing=self._fencing)
         told = Teller(self.name, self.say)
-        means = enforcer(machine)
-        fencing = SelfFencing(Means(means, client, told, self._fencing, self._ring))
+        fencing = SelfFencing(Means(enforcer(machine), client, told, self._fencing, self._ring))
         reporter = Reporter(client, config, machine.runtime, lambda: _FIGURES, clock)
         observer = SimObserver(machine, self.process, self._ring)
         tools = Tools(machine.runtime, NoVolumes(), client, told, Checker(machine.runtime, clock), clock)
@@ -130,7 +128,7 @@ class Kubelet(NodePart):
             reporter.nodes = self.follow(nodes, NODES, lambda note: note.key.endswith(f"/{machine.name}"))
             self.follow(pods, PODS, self._is_mine)
             self.process.spawn(lambda: self._beat(heartbeat))
-            self.process.spawn(lambda: self._patrol(means))
+            self.process.spawn(lambda: self._patrol(fencing))
             self.process.spawn(lambda: self._inquire(fencing))
             self.process.spawn(self.loop(lambda: self._report(reporter), reporter.wake))
             assert self.sync is not None
@@ -149,9 +147,9 @@ class Kubelet(NodePart):
             wait_s = heartbeat.beat()
             self.process.sleep(wait_s - (self.hub.now_s - begun_s))
 
-    def _patrol(self, means: Enforcer) -> None:
+    def _patrol(self, fencing: SelfFencing) -> None:
         while True:
-            self.process.sleep(means.step().wake_after_s)
+            self.process.sleep(fencing.patrol())
 
     def _inquire(self, fencing: SelfFencing) -> None:
         backoff = Backoff(0.1, 1.0)

@@ -250,7 +250,7 @@ def test_a_seal_that_comes_after_the_apis_word_is_asked_about_again(tmp_path: Pa
     node = Node(tmp_path, "a")
     node.folder.seal("a")  # by a guard whose look was older than the renewal
     assert node.kubelet.held("a")
-    node.kubelet.mistrust(node.folder.sealed())
+    node.kubelet.patrol()
     assert node.kubelet.wake.wait_s(0.0)
     node.kubelet.clear()
     assert not node.kubelet.held("a")
