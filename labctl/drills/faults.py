@@ -59,8 +59,23 @@ class OnNode:
         return (self.node,)
 
 
+class OnCluster:
+    """Base of the steps that strike no machine; with nothing to undo, unless they say what."""
+
+    __slots__ = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - as a Fault
+        """Nothing."""
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(OnCluster):
     """Nothing for a while, between two faults."""
 
     seconds: float
@@ -70,18 +85,9 @@ class Pause:
         """For people."""
         return f"wait {self.seconds:g} s"
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - as a Fault
-        """Nothing to undo."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class Lift:
+class Lift(OnCluster):
     """Undo an earlier fault in the middle of a drill."""
 
     fault: Fault
@@ -95,10 +101,6 @@ class Lift:
     def nodes(self) -> tuple[str, ...]:
         """Those of its fault."""
         return self.fault.nodes
-
-    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - as a Fault
-        """Nothing of its own to undo."""
-        return ()
 
 
 Step = Fault | Pause | Lift

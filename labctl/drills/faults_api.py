@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from labctl.drills import views
-from labctl.drills.faults import OnNode
+from labctl.drills.faults import OnCluster, OnNode
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, DeleteObject, Uncordon
@@ -27,8 +27,8 @@ _AGAIN_S = 0.5  # between two tries of an eviction that a budget forbids; kubect
 
 
 @dataclass(frozen=True, slots=True)
-class DeletePods:
-    """Delete some of the workload's pods on these nodes, so that its endpoints move."""
+class DeletePods(OnCluster):
+    """Delete some of the workload's pods on these nodes, so that its endpoints move; their controller makes others."""
 
     on: tuple[str, ...]
     namespace: str
@@ -40,15 +40,6 @@ class DeletePods:
         """See `Fault`."""
         pods = "a pod" if self.number == 1 else f"{self.number} pods"
         return f"delete {pods} of the workload on {' or '.join(self.on)}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return ()
-
-    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
-        """Its controller makes others."""
-        return ()
 
     def inject(self, target: Target) -> None:
         """See `Fault`."""
@@ -74,7 +65,7 @@ class DeletePods:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(OnCluster):
     """A PodDisruptionBudget over the workload, of the drill's own."""
 
     name: str
@@ -86,11 +77,6 @@ class Budget:
     def text(self) -> str:
         """See `Fault`."""
         return f"set the budget {self.name}: at least {self.min_available} pods of the workload"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return ()
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""

@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass
 
 from labctl.drills import guests
-from labctl.drills.faults import inside
+from labctl.drills.faults import OnNode, inside
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, Inside
 from labctl.kube.errors import ApiError
@@ -52,16 +52,10 @@ while :; do dd if=/dev/zero of=/data/$n bs=1048576 count={sip} 2>/dev/null; n=$(
 
 
 @dataclass(frozen=True, slots=True)
-class _Hog:
+class _Hog(OnNode):
     """What they share: pods on a node, and a condition of the node by which they are seen."""
 
-    node: str
     namespace: str
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def _under(self, target: Target, condition: str, clock: Clock) -> tuple[bool, str]:
         """Whether the node says so in time."""

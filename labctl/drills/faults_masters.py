@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from labctl.drills.faults import PowerOff, inside
+from labctl.drills.faults import OnCluster, PowerOff, inside
 from labctl.drills.faults_etcd import ETCDCTL
 from labctl.drills.faults_process import Freeze
 from labctl.drills.records import LEADERS
@@ -28,10 +28,21 @@ _SERVES = "curl -skf -m 5 -o /dev/null https://127.0.0.1:6443/readyz"
 
 
 @dataclass(frozen=True, slots=True)
-class _OfLeader:
-    """What they share: the masters among whom one leads, and the component."""
+class _OneOf:
+    """Base of the faults that strike whoever leads among these masters."""
 
     on: tuple[str, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """It is one of these."""
+        return self.on
+
+
+@dataclass(frozen=True, slots=True)
+class _OfLeader(_OneOf):
+    """What they share: the component that leads by a Lease."""
+
     component: str
 
     def _leader(self, target: Target) -> str:
@@ -60,11 +71,6 @@ class FreezeLeader(_OfLeader):
         """See `Fault`."""
         return f"freeze the {self.component} that leads (SIGSTOP)"
 
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """It is one of these."""
-        return self.on
-
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
         return tuple(
@@ -85,7 +91,7 @@ class FreezeLeader(_OfLeader):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitLeader(_OfLeader):
+class AwaitLeader(OnCluster, _OfLeader):
     """Nothing, until a scheduler or controller manager leads that does not stand still."""
 
     unfolds: ClassVar[bool] = True
@@ -94,15 +100,6 @@ class AwaitLeader(_OfLeader):
     def text(self) -> str:
         """See `Fault`."""
         return f"wait until a {self.component} that runs leads"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
-        """Nothing to undo."""
-        return ()
 
     def inject(self, target: Target) -> None:
         """Nothing is done."""
@@ -127,20 +124,13 @@ class AwaitLeader(_OfLeader):
 
 
 @dataclass(frozen=True, slots=True)
-class PowerOffLeader:
+class PowerOffLeader(_OneOf):
     """Cut the power of the master whose etcd leads."""
-
-    on: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """See `Fault`."""
         return "cut the power of the master whose etcd leads"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """It is one of these."""
-        return self.on
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """Power, and the API server of each master says that it is ready; applied from the last to the first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.drills import guests
-from labctl.drills.faults import inside
+from labctl.drills.faults import OnCluster, OnNode, inside
 from labctl.drills.target import Target
 from labctl.drills.undo import Action, PowerOn
 from labctl.runtime.clock import Clock
@@ -19,7 +19,7 @@ _SLEEP = ("sleep", "86400")
 
 
 @dataclass(frozen=True, slots=True)
-class Guests:
+class Guests(OnCluster):
     """An ordinary and a critical pod on a node, which nobody replaces."""
 
     node: str
@@ -29,11 +29,6 @@ class Guests:
     def text(self) -> str:
         """See `Fault`."""
         return f"place an ordinary and a critical pod on {self.node}"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return ()
 
     def heals(self, target: Target) -> tuple[Action, ...]:  # noqa: ARG002 - a Fault's signature
         """See `Fault`."""
@@ -55,20 +50,13 @@ class Guests:
 
 
 @dataclass(frozen=True, slots=True)
-class ShutDown:
+class ShutDown(OnNode):
     """`systemctl poweroff` on the machine itself."""
-
-    node: str
 
     @property
     def text(self) -> str:
         """See `Fault`."""
         return f"shut {self.node} down in order"
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """See `Fault`."""
-        return (self.node,)
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
