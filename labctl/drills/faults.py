@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from labctl.drills.actions import Action, PowerOn, Resume, inside
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, PowerOn, Resume
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import wait_for
@@ -250,12 +250,3 @@ class Suspend(OnNode):
             words = "still answers" if answering else "is silent"
             return False, f"{self.node} {words}, and its provider says it is {state.value}"
         return True, f"{self.node} is suspended and silent"
-
-
-def inside(target: Target, node: str, script: str, *, timeout_s: float = 30.0) -> str:
-    """What a shell script prints that is run in the machine as root; LabError where it fails."""
-    done = target.run(node, ["sh", "-c", script], timeout_s=timeout_s)
-    if done.code != 0:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise LabError(f"{node}: exit code {done.code}: {words[-1] if words else 'no output'}")
-    return done.stdout.strip()

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from labctl.drills import views
+from labctl.drills.actions import Action, DeleteObject, Uncordon
 from labctl.drills.faults import OnCluster, OnNode
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, DeleteObject, Uncordon
 from labctl.kube.errors import AlreadyExists, NotFound, TooManyRequests
 from labctl.kube.resources import NODES, PODS, builtin
 from labctl.runtime.clock import Clock

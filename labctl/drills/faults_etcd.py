@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.drills.faults import OnNode, inside
+from labctl.drills.actions import Action, Inside, inside
+from labctl.drills.faults import OnNode
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
 

@@ -9,9 +9,9 @@ import contextlib
 from dataclasses import dataclass
 
 from labctl.drills import guests
-from labctl.drills.faults import OnNode, inside
+from labctl.drills.actions import Action, Inside, inside
+from labctl.drills.faults import OnNode
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, Inside
 from labctl.kube.errors import ApiError
 from labctl.kube.resources import NODES
 from labctl.runtime.clock import Clock

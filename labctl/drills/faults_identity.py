@@ -14,11 +14,17 @@ from typing import ClassVar
 import msgspec
 
 from labctl.drills import views
+from labctl.drills.actions import (
+    OUT_OF_SERVICE,
+    Action,
+    Rejoin,
+    Untaint,
+    changed_taints,
+)
 from labctl.drills.faults import OnNode
 from labctl.drills.identity import POD
 from labctl.drills.records import NodeSeen, PodSeen
 from labctl.drills.target import Target
-from labctl.drills.undo import OUT_OF_SERVICE, Action, Rejoin, Untaint, changed_taints
 from labctl.kube.errors import NotFound
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock

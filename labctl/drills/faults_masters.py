@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import msgspec
 
-from labctl.drills.faults import OnCluster, PowerOff, inside
+from labctl.drills.actions import Action, Inside, inside
+from labctl.drills.faults import OnCluster, PowerOff
 from labctl.drills.faults_etcd import ETCDCTL
 from labctl.drills.faults_process import Freeze
 from labctl.drills.records import LEADERS
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, Inside
 from labctl.kube.resources import LEASES
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from labctl.drills.faults import OnNode, inside
+from labctl.drills.actions import Action, Inside, inside
+from labctl.drills.faults import OnNode
 from labctl.drills.records import Scene
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import Clock
 
 _PROBE_S = 2

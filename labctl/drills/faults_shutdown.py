@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.drills import guests
-from labctl.drills.faults import OnCluster, OnNode, inside
+from labctl.drills.actions import Action, PowerOn, inside
+from labctl.drills.faults import OnCluster, OnNode
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, PowerOn
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for

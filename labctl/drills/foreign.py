@@ -17,13 +17,22 @@ import msgspec
 
 from labctl.config import settings
 from labctl.drills import hosts, steady, workload
+from labctl.drills.actions import (
+    Action,
+    DeleteObject,
+    PlugIn,
+    PowerOn,
+    Rejoin,
+    Resume,
+    Uncordon,
+    Untaint,
+)
 from labctl.drills.checkers import Case, Checker, Result, Said
 from labctl.drills.faults import heals_of
 from labctl.drills.hosts import Host, Inventory
 from labctl.drills.model import Drill, Options
 from labctl.drills.records import Inspected, Sampled
 from labctl.drills.target import Machine, Reopen
-from labctl.drills.undo import Action, DeleteObject, PlugIn, PowerOn, Rejoin, Resume, Uncordon, Untaint
 from labctl.kube.client import Client
 from labctl.kube.kubeconfig import load as load_kubeconfig
 from labctl.kube.resources import NODES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
+from labctl.drills.actions import DeleteObject
 from labctl.drills.target import Target
-from labctl.drills.undo import DeleteObject
 from labctl.drills.workload import IMAGE
 from labctl.kube.errors import AlreadyExists, ApiError, Document
 from labctl.kube.resources import PODS

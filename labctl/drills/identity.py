@@ -11,10 +11,10 @@ import contextlib
 import http.client
 import threading
 
+from labctl.drills.actions import Action, DeleteObject, Inside
 from labctl.drills.history import Recorder
 from labctl.drills.records import Logged, LogKept, Scene
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, DeleteObject, Inside
 from labctl.drills.workload import IMAGE, node_port
 from labctl.kube.errors import AlreadyExists, Document, NotFound
 from labctl.kube.fencing import ANNOTATION

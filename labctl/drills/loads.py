@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labctl.drills import steady
+from labctl.drills.actions import Action
 from labctl.drills.contract import patience
 from labctl.drills.history import Recorder
 from labctl.drills.identity import Identity
@@ -14,7 +15,6 @@ from labctl.drills.probes import Load, Prober
 from labctl.drills.records import Scene
 from labctl.drills.steady import Tick
 from labctl.drills.target import Target
-from labctl.drills.undo import Action
 from labctl.drills.writes import Writer
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Stop

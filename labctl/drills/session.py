@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from labctl.drills import inspection, steady, undo, workload
+from labctl.drills.actions import Action
 from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
@@ -280,7 +281,7 @@ class Session:
         return self.recorder.history().first(Interrupted) is not None
 
     @property
-    def _cleanups(self) -> tuple[undo.Action, ...]:
+    def _cleanups(self) -> tuple[Action, ...]:
         return self._pending.cleanups if self._pending else ()
 
     def _latest_s(self, scene: Scene) -> float:
@@ -292,8 +293,8 @@ class Session:
     def _arm(
         self,
         *,
-        heals: tuple[undo.Action, ...] = (),
-        cleanups: tuple[undo.Action, ...] | None = None,
+        heals: tuple[Action, ...] = (),
+        cleanups: tuple[Action, ...] | None = None,
         last_s: float = 0.0,
     ) -> None:
         """Put the undo on disk; LabError where that fails, and then nothing may be done to the lab."""
@@ -312,7 +313,7 @@ class Session:
         )
         undo.save(self._target.drills_dir, self._pending)
 
-    def _arm_more(self, cleanups: tuple[undo.Action, ...]) -> None:
+    def _arm_more(self, cleanups: tuple[Action, ...]) -> None:
         self._arm(cleanups=(*self._cleanups, *cleanups))
 
     def _enter(self, phase: str) -> None:

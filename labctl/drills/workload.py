@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from labctl.drills.actions import DeleteObject
 from labctl.drills.records import PodSeen
 from labctl.drills.target import Api
-from labctl.drills.undo import DeleteObject
 from labctl.kube.errors import AlreadyExists, Document
 from labctl.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICES
 from labctl.runtime.errors import LabError

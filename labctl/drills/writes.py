@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from labctl.drills.actions import DeleteObject
 from labctl.drills.history import Recorder
 from labctl.drills.records import ReadBack, ReadOnce, Wrote
 from labctl.drills.target import Api
-from labctl.drills.undo import DeleteObject
 from labctl.kube.errors import AlreadyExists, ApiError, Conflict, Document
 from labctl.kube.resources import CONFIG_MAPS
 from labctl.runtime.clock import Clock

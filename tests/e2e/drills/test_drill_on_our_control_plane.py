@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.drills.actions import Action
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
 from labctl.drills.faults import PowerOff
@@ -16,7 +17,6 @@ from labctl.drills.records import Entry, PhaseBegan
 from labctl.drills.runner import run
 from labctl.drills.target import Target
 from labctl.drills.ui import Silent
-from labctl.drills.undo import Action
 from tests.e2e.controlplane.plane import Plane
 from tests.e2e.drills.world import World
 

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from labctl.drills import history, lock, undo
+from labctl.drills.actions import DeleteObject, PowerOn
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
 from labctl.drills.contract import Bound
@@ -252,8 +253,8 @@ def test_what_a_drill_left_can_be_healed_by_itself_and_twice(lab: FakeLab) -> No
         runner_pid=1,
         reopen=lab.reopen,
         heal_by_s=0.0,
-        heals=(undo.PowerOn(node="worker1"),),
-        cleanups=(undo.DeleteObject(plural="configmaps", group="", namespace="default", name="nothing"),),
+        heals=(PowerOn(node="worker1"),),
+        cleanups=(DeleteObject(plural="configmaps", group="", namespace="default", name="nothing"),),
     )
     lab._set_power("worker1", "off")
     undo.save(lab.drills_dir, left)

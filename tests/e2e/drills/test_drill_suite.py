@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from labctl.drills import history, undo
+from labctl.drills.actions import PowerOn
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.judge import judge
 from labctl.drills.model import Drill, Options, Verdict
@@ -81,7 +82,7 @@ def test_a_dry_run_of_a_lab_that_is_not_steady_says_why_it_would_be_refused(lab:
     lab.api.change(NODES, "worker2", lambda node: node["status"]["conditions"][0].update(status="Unknown"))
     left = undo.Pending(
         drill="other", run_dir="/gone", runner_pid=1, reopen=lab.reopen, heal_by_s=0.0,
-        heals=(undo.PowerOn(node="worker2"),),
+        heals=(PowerOn(node="worker2"),),
     )  # fmt: skip
     undo.save(lab.drills_dir, left)
     plan = propose(DRILL, lab, QUICK)

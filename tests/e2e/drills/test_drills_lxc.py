@@ -15,8 +15,9 @@ import pytest
 
 from labctl.config import settings
 from labctl.drills import inspection, steady, undo, workload
+from labctl.drills.actions import Action, Inside, inside
 from labctl.drills.checkers import Result
-from labctl.drills.faults import heals_of, inside
+from labctl.drills.faults import heals_of
 from labctl.drills.faults_process import Freeze
 from labctl.drills.identity import POD
 from labctl.drills.lab import LabTarget
@@ -25,7 +26,6 @@ from labctl.drills.records import Inspected
 from labctl.drills.registry import catalog
 from labctl.drills.runner import run
 from labctl.drills.target import Target
-from labctl.drills.undo import Action, Inside
 from labctl.runtime.clock import SystemClock
 from labctl.vm.lab import Lab
 from tests.labs import LabUser

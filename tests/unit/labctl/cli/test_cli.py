@@ -12,6 +12,7 @@ import pytest
 from labctl import cli
 from labctl.config import LabConfig
 from labctl.drills import lock, undo
+from labctl.drills.actions import DeleteObject
 from labctl.drills.registry import catalog
 from labctl.drills.target import Reopen
 from labctl.vm.layout import lay_out
@@ -147,7 +148,7 @@ def test_heal_tells_what_it_cannot_undo_and_keeps_it_written_down(
         runner_pid=1,
         reopen=Reopen(factory="nowhere:nothing"),
         heal_by_s=0.0,
-        cleanups=(undo.DeleteObject(plural="configmaps", group="", namespace="default", name="writes"),),
+        cleanups=(DeleteObject(plural="configmaps", group="", namespace="default", name="writes"),),
     )
     undo.save(folder, left)
     monkeypatch.setattr("labctl.drills.recovery._CLEANUP_S", 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from labctl.drills.actions import OUT_OF_SERVICE, Rejoin, Untaint
 from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_identity import only_force_doubles
 from labctl.drills.faults_identity import BringHome, DeleteNode, ForceDelete, OutOfService
@@ -16,7 +17,6 @@ from labctl.drills.identity import POD
 from labctl.drills.measures import measure
 from labctl.drills.records import Counted, FaultBegan, Record, Sampled
 from labctl.drills.target import Target
-from labctl.drills.undo import OUT_OF_SERVICE, Rejoin, Untaint
 from labctl.kube.errors import Conflict, NotFound
 from labctl.kube.resources import Resource
 from labctl.kube.timing import FAST

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.drills.actions import Inside
 from labctl.drills.choose import busiest, no_worker
 from labctl.drills.faults import Lift, Pause, Together, heals_of
 from labctl.drills.faults_host import Slow, StepClock
@@ -18,7 +19,6 @@ from labctl.drills.faults_process import Freeze, Kill, StopUnit
 from labctl.drills.model import Facts
 from labctl.drills.registry import catalog
 from labctl.drills.target import Target
-from labctl.drills.undo import Inside
 from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.shell import Output
 from labctl.vm.provider import Power

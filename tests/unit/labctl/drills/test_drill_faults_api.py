@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from labctl.drills.actions import DeleteObject, Uncordon
 from labctl.drills.faults_api import Budget, DeletePods, Drain
 from labctl.drills.target import Target
-from labctl.drills.undo import DeleteObject, Uncordon
 from labctl.kube.client import ListMeta, RawList
 from labctl.kube.errors import NotFound, TooManyRequests
 from labctl.kube.resources import Resource
