@@ -1,9 +1,9 @@
 """The dead-man: a process of its own on the host that heals if the runner dies or hangs.
 
 It is started before anything is done to the lab, holds the drills' lock together with the runner, and waits for one
-of four things: the runner says `done`; the runner's process ends; the pipe to it closes; the time given to the drill
-is over. On all but the first it undoes whatever is pending on disk. It survives Ctrl-C and a closed terminal, since
-it has a session of its own.
+of five things: the runner says `done`; it leaves the rest to us; its process ends; the pipe to it closes; the time
+given to the drill is over. On all but the first it undoes whatever is pending on disk. It survives Ctrl-C and a closed
+terminal, since it has a session of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from labctl.runtime.errors import LabError
 
 _ARMED = b"armed\n"
 _DONE = b"done\n"
+_REST = b"rest\n"
 _HEAL_S = 300.0
 _LOOK_MS = 500
 
@@ -39,7 +40,7 @@ class DeadMan:
         log = os.open(self._folder / "dead-man.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(self._folder), str(os.getpid())],
+                [sys.executable, "-m", __name__, str(self._folder), str(os.getpid()), str(self._lock_fd)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -78,6 +79,14 @@ class DeadMan:
             process.kill()
             process.wait()
 
+    def take_over(self) -> None:
+        """Leave what is pending to it: it goes on by itself, and holds the lock until it is through."""
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                assert self._process.stdin is not None
+                self._process.stdin.write(_REST)
+                self._process.stdin.close()
+
 
 def stand_by(folder: Path, runner_pid: int) -> str:
     """Wait as the module says; why to heal, or "" where the runner is done."""
@@ -95,7 +104,7 @@ def stand_by(folder: Path, runner_pid: int) -> str:
     while True:
         ready = {file for file, _ in poll.poll(_LOOK_MS)}
         if sys.stdin.fileno() in ready:
-            return "" if os.read(sys.stdin.fileno(), 64) == _DONE else "the runner died"
+            return {_DONE: "", _REST: "Ctrl-C"}.get(os.read(sys.stdin.fileno(), 64), "the runner died")
         if runner in ready:
             return "the runner died"
         with contextlib.suppress(LabError):
@@ -105,7 +114,7 @@ def stand_by(folder: Path, runner_pid: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """`FOLDER RUNNER_PID`; 0 when there was nothing to heal or all was healed."""
+    """`FOLDER RUNNER_PID LOCK_FD`; 0 when there was nothing to heal or all was healed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     folder = Path(argv[0])
@@ -113,7 +122,10 @@ def main(argv: list[str]) -> int:
     if not why:
         return 0
     # Imported only now: a process that waits should be small.
+    from labctl.drills import lock  # noqa: PLC0415
     from labctl.drills.recovery import recover  # noqa: PLC0415
+
+    lock.name(int(argv[2]), f"process {os.getpid()} undoes what it left, for at most {_HEAL_S:g} s")
 
     try:
         said = recover(folder, SystemClock(), by="dead-man", why=why, deadline_s=_HEAL_S)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from labctl.drills.aside import all_at_once
 from labctl.drills.target import Target
 from labctl.kube.resources import ENDPOINT_SLICES, EVENTS, LEASES, NODES, PODS
 from labctl.runtime.clock import Clock
@@ -134,8 +134,7 @@ class FlightRecorder:
                 return error
 
         names = [machine.name for machine in self._target.machines()]
-        with ThreadPoolExecutor(max_workers=max(1, min(8, len(names)))) as pool:
-            return dict(zip(names, pool.map(guarded, names), strict=True))
+        return dict(zip(names, all_at_once(guarded, names), strict=True))
 
 
 def start_script() -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from labctl.drills.aside import all_at_once
 from labctl.drills.records import Container, Counted
 from labctl.drills.target import Target
 from labctl.runtime.errors import LabError
@@ -68,8 +68,7 @@ def count(target: Target, node: str, *, timeout_s: float = 20.0) -> Counted:
 def count_all(target: Target, nodes: Sequence[str], *, timeout_s: float = 20.0) -> tuple[Counted, ...]:
     """Ask all machines at once, of those that can be asked."""
     nodes = target.within_reach(nodes)
-    with ThreadPoolExecutor(max_workers=max(1, min(8, len(nodes)))) as pool:
-        return tuple(pool.map(lambda node: count(target, node, timeout_s=timeout_s), nodes))
+    return tuple(all_at_once(lambda node: count(target, node, timeout_s=timeout_s), nodes))
 
 
 def parse(node: str, stdout: str) -> Counted:

@@ -10,7 +10,7 @@ from labctl.drills.history import History
 from labctl.drills.measures import Measures, measure, zero_s
 from labctl.drills.model import Drill, Judged, Report, Timed, Verdict
 from labctl.drills.narrate import Moment, tell
-from labctl.drills.records import FaultEnded, HealEnded, Inspected, Interrupted, Said, Scene, Started
+from labctl.drills.records import FaultBegan, FaultEnded, HealEnded, Inspected, Interrupted, Said, Scene, Started
 from labctl.kube.timing import Profile
 from labctl.runtime.errors import LabError
 
@@ -91,7 +91,9 @@ def decide(
     healed, cut_short = history.last(HealEnded), history.last(Interrupted)
     stopped = [f"interrupted: {cut_short[1].why}"] if cut_short else []
     not_healed = [] if healed is None or healed[1].ok else [f"the heal failed: {healed[1].evidence}"]
-    if not ended or not all(record.took for record in ended):
+    # One that was cut off before it was confirmed may have struck or not: there is no saying.
+    cut_off = bool(stopped) and sum(1 for _ in history.of(FaultBegan)) > len(ended)
+    if (not ended and not cut_off) or not all(record.took for record in ended):
         why = [record.evidence for record in ended if not record.took] or ["no fault was injected"]
         return Verdict.NOT_INJECTED, (*why, *not_healed, *stopped)
     if healed is None:

@@ -12,8 +12,8 @@ from labctl.drills.history import Recorder
 from labctl.drills.identity import Identity
 from labctl.drills.model import Demand, Options
 from labctl.drills.probes import Load, Prober
+from labctl.drills.progress import Progress
 from labctl.drills.records import Scene
-from labctl.drills.steady import Tick
 from labctl.drills.target import Target
 from labctl.drills.writes import Writer
 from labctl.runtime.clock import Clock
@@ -40,12 +40,18 @@ class Starter:
     """Starts them; `arm` puts on disk what removes them, before they make anything."""
 
     def __init__(
-        self, target: Target, recorder: Recorder, clock: Clock, arm: Callable[[tuple[Action, ...]], None], tick: Tick
+        self,
+        target: Target,
+        recorder: Recorder,
+        clock: Clock,
+        arm: Callable[[tuple[Action, ...]], None],
+        progress: Progress,
     ) -> None:
-        self._target, self._recorder, self._clock, self._arm, self._tick = target, recorder, clock, arm, tick
+        self._target, self._recorder, self._clock, self._arm, self._progress = target, recorder, clock, arm, progress
 
     def start(self, scene: Scene, demand: Demand, options: Options, stop: Stop) -> Loads:
         """All that the drill demands; NotSteady where the StatefulSet takes no records."""
+        attend = self._progress.attend
         target, period_s = self._target, 1.0 / demand.writes_per_s
         timeout_s = options.request_s * patience(target.slowness)
         load = Load(
@@ -59,13 +65,15 @@ class Starter:
         prober.start(stop)
         writer = Writer(target.client, scene.namespace, self._recorder, self._clock, period_s=period_s)
         self._arm((writer.cleanup,))
-        writer.start(stop)
+        attend(lambda: writer.start(stop))
         if not scene.identity:
             return Loads(prober, writer, None)
         identity = Identity(target, scene, self._recorder, self._clock, period_s=period_s)
         self._arm(identity.cleanups)
-        identity.deploy()
+        attend(identity.deploy)
         identity.start(stop, timeout_s)
         deadline_s = options.steady_deadline_s * max(1.0, target.slowness)
-        steady.await_identity(identity, scene, self._recorder.history, self._tick, self._clock, deadline_s)
+        steady.await_identity(
+            lambda: attend(identity.node), scene, self._recorder.history, self._progress.tick, self._clock, deadline_s
+        )
         return Loads(prober, writer, identity)

@@ -25,6 +25,11 @@ def take(folder: Path, holder: str) -> int:
         other = os.pread(file, 200, 0).decode(errors="replace").strip()
         os.close(file)
         raise Busy(f"a drill is already running on this lab: {other}", hint="wait for its end, or stop it") from None
+    name(file, holder)
+    return file
+
+
+def name(file: int, holder: str) -> None:
+    """Say who holds the lock."""
     os.ftruncate(file, 0)
     os.pwrite(file, f"{holder}\n".encode(), 0)
-    return file

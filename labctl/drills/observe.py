@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from labctl.drills import views
+from labctl.drills.aside import all_at_once
 from labctl.drills.history import Recorder
 from labctl.drills.records import (
     LEADERS,
@@ -148,11 +149,7 @@ class Observers:
 
     def replay(self) -> None:
         """See `Stream.replay`; all at once."""
-        threads = [threading.Thread(target=stream.replay, name=f"replay-{stream.name}") for stream in self._streams]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        all_at_once(Stream.replay, self._streams)
 
 
 def _line(seen: Seen) -> str:

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
-from labctl.drills import history, lock, registry, report, undo
+from labctl.drills import history, lock, progress, registry, report, undo
+from labctl.drills.actions import Action
+from labctl.drills.aside import Stopped
 from labctl.drills.deadman import DeadMan
 from labctl.drills.flight import FlightRecorder
+from labctl.drills.interrupts import interrupts
 from labctl.drills.judge import judge
 from labctl.drills.model import Drill, Options, Report
 from labctl.drills.records import FaultBegan
 from labctl.drills.recovery import Recovery, recover
 from labctl.drills.session import Session
-from labctl.drills.steady import Stopped, check_possible, check_reachable
+from labctl.drills.steady import check_possible, check_reachable
 from labctl.drills.target import Target
 from labctl.drills.ui import Silent, Ui
 from labctl.runtime.clock import Clock, SystemClock
-from labctl.runtime.errors import LabError
+from labctl.runtime.errors import DeadlineExceeded, LabError
 
 _RECOVERY_S = 180.0
 
@@ -37,7 +37,8 @@ def run(
     """Run the drill and write its report; the lab is healed however this ends, by us or by the dead-man.
 
     Raises LabError where nothing was injected (Busy, NotSteady, Stopped, ...) or the report could not be written.
-    SIGINT and SIGTERM end the drill early: heal, report, verdict unknown. A second one skips the wait afterwards.
+    SIGINT and SIGTERM end the drill early, in bounded time: heal, report, verdict unknown; what is not undone by then
+    is left to the dead-man. A second one ends this process at once, and leaves everything to the dead-man.
     """
     options, ui, clock = options or Options(), ui or Silent(), clock or SystemClock()
     check_possible(drill, target)
@@ -50,26 +51,38 @@ def run(
         dead_man = DeadMan(folder, lock_fd)
         dead_man.arm()
         try:
-            with _interrupts(session), _flight(session, target, clock):
-                return _conduct(session, drill, target, options, ui)
+            with interrupts(session, folder):
+                return _recorded(session, drill, FlightRecorder(target, clock), target, options, ui)
         finally:
-            dead_man.dismiss()
+            if _left_over(session, folder):
+                dead_man.take_over()
+            else:
+                dead_man.dismiss()
     finally:
         os.close(lock_fd)
 
 
-@contextlib.contextmanager
-def _flight(session: Session, target: Target, clock: Clock) -> Iterator[None]:
-    """Every machine's own record of the drill, into the run's folder; of one that struck nothing there is none."""
-    recorder = FlightRecorder(target, clock)
-    recorder.start()
+def _left_over(session: Session, folder: Path) -> tuple[Action, ...]:
+    """What a drill that was asked to end had no time for."""
+    left = undo.load(folder) if session.progress.stop.is_set() else None
+    return (*left.heals, *left.cleanups) if left else ()
+
+
+def _recorded(
+    session: Session, drill: Drill, recorder: FlightRecorder, target: Target, options: Options, ui: Ui
+) -> Report:
+    """With every machine's own record of the drill in the run's folder; of one that struck nothing there is none."""
     try:
-        yield
+        return _conduct(session, drill, target, options, ui, recorder.start)
     finally:
-        if session.recorder.history().first(FaultBegan) is None:
-            recorder.stop()
-        else:
-            recorder.gather(session.run_dir)
+        struck = session.recorder.history().first(FaultBegan) is not None
+        with contextlib.suppress(DeadlineExceeded):
+            session.progress.attend(
+                lambda: recorder.gather(session.run_dir) if struck else recorder.stop(),
+                ("every machine's own record",),
+                may_stop=False,
+                ending_s=progress.FLIGHT_S,
+            )
 
 
 def heal(target: Target, clock: Clock | None = None) -> Recovery:
@@ -81,12 +94,17 @@ def heal(target: Target, clock: Clock | None = None) -> Recovery:
         os.close(lock_fd)
 
 
-def _conduct(session: Session, drill: Drill, target: Target, options: Options, ui: Ui) -> Report:
+def _conduct(
+    session: Session, drill: Drill, target: Target, options: Options, ui: Ui, beforehand: Callable[[], None]
+) -> Report:
+    folder = target.drills_dir
     try:
-        session.run(ui)
+        session.run(ui, beforehand)
     except Stopped:
         if session.recorder.history().first(FaultBegan) is None:
-            raise Stopped("stopped before any fault was injected", hint="nothing needs healing") from None
+            rest = "; ".join(action.text for action in _left_over(session, folder))
+            hint = f"a process of its own goes on with: {rest}" if rest else "nothing needs healing"
+            raise Stopped("stopped before any fault was injected", hint=hint) from None
     except Exception as error:
         if session.recorder.history().first(FaultBegan) is not None:
             with contextlib.suppress(LabError):
@@ -94,10 +112,12 @@ def _conduct(session: Session, drill: Drill, target: Target, options: Options, u
         elif isinstance(error, LabError):
             _mark_refused(session)
         raise
-    found = _report(session, drill, target, options)
-    if (left := undo.load(target.drills_dir)) is not None:
+    found = session.progress.attend(lambda: _report(session, drill, target, options), may_stop=False)
+    if (left := undo.load(folder)) is not None:
         todo = "; ".join(action.text for action in (*left.heals, *left.cleanups))
-        ui.say(f"not undone: {todo}. `labctl heal --name {target.lab}` tries again, and so does the next drill")
+        again = f"`labctl heal --name {target.lab}` tries again, and so does the next drill"
+        now = "a process of its own goes on with it; then " if _left_over(session, folder) else ""
+        ui.say(f"not undone: {todo}. {now[:1].upper()}{now[1:]}{again}")
     return found
 
 
@@ -152,23 +172,3 @@ def _new_folder(folder: Path, drill: Drill, now: datetime) -> Path:
             raise LabError(f"{path}: {error.strerror}") from error
         return path
     raise LabError(f"{folder}: too many runs of {drill.name} in one second")
-
-
-@contextlib.contextmanager
-def _interrupts(session: Session) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into an early, healed end while the drill runs; only possible in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def caught(_number: int, _frame: FrameType | None) -> None:
-        (session.hurry if session.stop.is_set() else session.stop).set()
-
-    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, caught)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

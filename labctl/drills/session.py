@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from labctl.drills import inspection, steady, undo, workload
+from labctl.drills import inspection, progress, steady, undo, workload
 from labctl.drills.actions import Action
+from labctl.drills.aside import Heeding, Stopped
 from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
@@ -20,6 +22,7 @@ from labctl.drills.loads import Loads, Starter
 from labctl.drills.measures import measure, zero_s
 from labctl.drills.model import Drill, Options
 from labctl.drills.observe import Observers
+from labctl.drills.progress import Progress
 from labctl.drills.records import (
     FaultBegan,
     FaultEnded,
@@ -27,7 +30,6 @@ from labctl.drills.records import (
     HealEnded,
     Inspected,
     Interrupted,
-    PhaseBegan,
     Said,
     Sampled,
     Scene,
@@ -35,48 +37,47 @@ from labctl.drills.records import (
 )
 from labctl.drills.sampler import Sampler
 from labctl.drills.target import Target
-from labctl.drills.ui import Status, Ui
+from labctl.drills.ui import Ui
 from labctl.drills.undo import Pending
 from labctl.runtime.clock import Clock
-from labctl.runtime.errors import LabError
+from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import Stop
 from labctl.vm.provider import Power
 
-_TICK_S = 0.1
+_CLEAN_UP_S = 20.0
+_LOOK = ("a look into every machine",)
 _MARGIN_S = 60.0
 _OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
 
 
 class Session:
-    """A drill at work. `stop` ends it early, but never without the heal; `hurry` cuts the wait after the heal short."""
+    """A drill at work. `progress.stop` ends it early, but never without the heal, or with its undo still on disk."""
 
     def __init__(self, drill: Drill, target: Target, options: Options, run_dir: Path, clock: Clock) -> None:
         self._drill, self._target, self._clock = drill, target, clock
         self._options = options.under(drill.demand)
         self.run_dir = run_dir
-        self.stop, self.hurry = Stop(), Stop()
         self.recorder = Recorder(run_dir / NAME, clock)
+        self.progress = Progress(self.recorder, clock, target.slowness)
+        self.progress.undo = lambda: [action.text for action in self._pending.heals] if self._pending else []
         self._loads, self._watches = Stop(), Stop()  # end the prober and writer; end the watches and samples
         self._pending: Pending | None = None
-        self._ui: Ui | None = None
-        self._phase, self._shown = "prepare", 0
 
     # -- the course of things --------------------------------------------------------------------------------------
 
-    def run(self, ui: Ui) -> None:
+    def run(self, ui: Ui, beforehand: Callable[[], None] = lambda: None) -> None:
         """All phases. LabError before the fault: nothing was injected. After it, everything ends in the history."""
-        self._ui = ui
+        self.progress.ui = ui
         try:
-            scene, watchers, load = self._before()
+            scene, watchers, load = self._before(beforehand)
             try:
                 self._strike(scene)
                 self._observe(scene)
-            except steady.Stopped as why:
+            except Stopped:
                 if zero_s(self.recorder.history()) is None:
                     self._arm(heals=())
                     raise
-                self._say("stopping: the lab is healed first; interrupt again to skip the wait afterwards")
-                self.recorder.add(Interrupted(why=str(why)), durable=True)
+                self._note_end()
             except Exception as error:  # even our own mistake must not keep the lab broken
                 self.recorder.add(Interrupted(why=f"{type(error).__name__}: {error}"), durable=True)
                 self._heal("the runner failed")
@@ -90,11 +91,11 @@ class Session:
             self._loads.set()
             self._watches.set()
             self._clean_up()
-            self._drain()
+            self.progress.drain()
             self.recorder.close()
 
-    def _before(self) -> tuple[Scene, Observers, Loads]:
-        target, options = self._target, self._options
+    def _before(self, beforehand: Callable[[], None]) -> tuple[Scene, Observers, Loads]:
+        target, options, attend = self._target, self._options, self.progress.attend
         self.recorder.add(
             Started(
                 drill=self._drill.name,
@@ -106,20 +107,23 @@ class Session:
             ),
             durable=True,
         )
-        self._enter("prepare")
-        found, said = steady.find_workload(target, lambda: self._arm(cleanups=workload.own_cleanups()), options.image)
+        self.progress.enter("prepare")
+        attend(beforehand)
+        arm_own = lambda: self._arm(cleanups=workload.own_cleanups())  # noqa: E731
+        found, said = attend(lambda: steady.find_workload(target, arm_own, options.image))
         self.recorder.add(Said(text=said))
-        self._enter("steady")
+        self.progress.enter("steady")
         deadline_s = options.steady_deadline_s * target.slowness
-        steady.await_workload(target, found, self._tick, self._clock, deadline_s)
-        scene = steady.set_scene(target, self._drill, options, found)
+        look = lambda: attend(lambda: inspection.take(target, "steady", machines=False))  # noqa: E731
+        steady.await_workload(look, found, self.progress.tick, self._clock, deadline_s)
+        scene = attend(lambda: steady.set_scene(target, self._drill, options, found))
         self.recorder.add(scene, durable=True)
         watchers = Observers(target.client, self.recorder, self._clock)
-        watchers.start(self._watches)
-        starter = Starter(target, self.recorder, self._clock, self._arm_more, self._tick)
+        attend(lambda: watchers.start(self._watches))
+        starter = Starter(target, self.recorder, self._clock, self._arm_more, self.progress)
         load = starter.start(scene, self._drill.demand, options, self._loads)
-        steady.await_answers(self.recorder.history, options.rate_per_s, options, self._tick, self._clock)
-        before = inspection.take(target, "steady")
+        steady.await_answers(self.recorder.history, options.rate_per_s, options, self.progress.tick, self._clock)
+        before = attend(lambda: inspection.take(target, "steady"), _LOOK)
         self.recorder.add(before)
         if wrong := inspection.blocking(before, found):
             raise steady.NotSteady(f"the lab did not stay steady: {'; '.join(wrong[:3])}")
@@ -127,16 +131,16 @@ class Session:
         return scene, watchers, load
 
     def _strike(self, scene: Scene) -> None:
-        self._enter("arm")
+        self.progress.enter("arm")
         steps = self._drill.faults(scene)
         pauses_s = sum(step.seconds for step in steps if isinstance(step, Pause))
         self._arm(heals=heals_of(steps, self._target), last_s=self._latest_s(scene) + pauses_s)
-        self._enter("fault")
+        self.progress.enter("fault")
         for step in steps:
-            self._tick((), pause_s=0.0)
+            self.progress.tick((), pause_s=0.0)
             match step:
                 case Pause(seconds=seconds):
-                    self._tick((f"{seconds:g} s until the next step",), pause_s=seconds)
+                    self.progress.tick((f"{seconds:g} s until the next step",), pause_s=seconds)
                 case Lift(fault=fault):
                     self._lift(fault)
                 case fault:
@@ -146,11 +150,16 @@ class Session:
     def _inject(self, fault: Fault) -> bool:
         self.recorder.add(FaultBegan(fault=fault.text, nodes=fault.nodes), durable=True)
         try:
-            fault.inject(self._target)
+            # Never left to itself: it would strike after the heal.
+            self.progress.attend(lambda: fault.inject(self._target), (fault.text,), may_stop=False)
             ended_s = self._clock.monotonic_s()
-            took, evidence = fault.took(self._target, self._clock)
+            heeding = Heeding(self._clock, self.progress.stop)
+            seen = (f"to see that it took: {fault.text}",)
+            took, evidence = self.progress.attend(lambda: fault.took(self._target, heeding), seen)
             if getattr(fault, "unfolds", False):  # what it does takes its time, and is done while it is confirmed
                 ended_s = self._clock.monotonic_s()
+        except Stopped:
+            raise
         except LabError as error:
             ended_s, took, evidence = self._clock.monotonic_s(), False, str(error)
         self.recorder.add(FaultEnded(fault=fault.text, took=took, evidence=evidence), t_s=ended_s, durable=True)
@@ -160,7 +169,11 @@ class Session:
         """Undo one fault in the middle of the drill; its undo stays on disk, for it may be applied again."""
         actions = fault.heals(self._target)
         deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
-        ok, said = undo.apply_all(actions, self._target, self._clock, deadline_s=deadline_s)
+        heeding = Heeding(self._clock, self.progress.stop)
+        ok, said = self.progress.attend(
+            lambda: undo.apply_all(actions, self._target, heeding, deadline_s=deadline_s),
+            tuple(action.text for action in actions),
+        )
         self.recorder.add(Said(text=f"lifted: {'; '.join(said)}"))
         if not ok:
             raise LabError(f"could not be lifted: {fault.text}")
@@ -171,7 +184,7 @@ class Session:
         ended = history.last(FaultEnded)
         if ended is None or not ended[1].took:
             return
-        self._enter("observe")
+        self.progress.enter("observe")
         zero = zero_s(history) or ended[0]
         latest_s = max(ended[0], zero + self._drill.holds_s(self._target.profile))
         end_s = max(zero + self._latest_s(scene), latest_s + self._options.settle_s)
@@ -180,7 +193,7 @@ class Session:
             calm_s = min(calm_s, self._clock.monotonic_s() - latest_s)
             if not waiting and calm_s >= self._options.settle_s:
                 return
-            self._tick(waiting or (f"calm for {self._options.settle_s - calm_s:.0f} s more",), pause_s=0.25)
+            self.progress.tick(waiting or (f"calm for {self._options.settle_s - calm_s:.0f} s more",), pause_s=0.25)
 
     def _waiting(self, history: History, scene: Scene, zero: float) -> tuple[tuple[str, ...], float]:
         """What has not happened yet, in words; and for how long the last of what has happened has stood."""
@@ -204,38 +217,59 @@ class Session:
             return
         if not self._pending.heals and history.first(FaultBegan) is None:
             return
-        self._enter("heal")
+        self.progress.enter("heal")
         self.recorder.add(HealBegan(by="runner", why=why), durable=True)
-        self._drain()
-        deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
-        ok, said = undo.apply_all(self._pending.heals, self._target, self._clock, deadline_s=deadline_s)
+        self.progress.drain()
+        slowness = max(1.0, self._target.slowness)
+        usual_s = self._options.heal_deadline_s * slowness
+        ok, said = self._undo(self._pending.heals, usual_s, min(usual_s, progress.HEAL_S * slowness))
         self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said) or "there is nothing to undo"), durable=True)
         if ok:
             self._pending = undo.replaced(self._pending, heals=())
             try:
                 undo.save(self._target.drills_dir, self._pending)
             except LabError as error:  # a full disk: what is healed may be healed once more
-                self._say(f"healed, but not struck off the undo on disk: {error}")
+                self.progress.say(f"healed, but not struck off the undo on disk: {error}")
+
+    def _undo(self, actions: tuple[Action, ...], deadline_s: float, ending_s: float) -> tuple[bool, tuple[str, ...]]:
+        """Apply them; where the end is asked for and they are not through in time, they stay on disk for others."""
+        waiting = tuple(action.text for action in reversed(actions))
+        apply = lambda: undo.apply_all(actions, self._target, self._clock, deadline_s=deadline_s)  # noqa: E731
+        try:
+            return self.progress.attend(apply, waiting, may_stop=False, ending_s=ending_s)
+        except DeadlineExceeded as error:
+            return False, (str(error),)
 
     def _converge(self) -> None:
         """Until spec equals status again, as far as it did before; what is left then is in the history."""
-        self._enter("converge")
-        history = self.recorder.history()
-        before = {text for record in inspection.steady_looks(history) for text in inspection.differences(record)}
-        end_s = self._clock.monotonic_s() + self._options.converge_deadline_s * max(1.0, self._target.slowness)
-        while True:
-            seen = inspection.take(self._target, "healed")
-            left = [text for text in inspection.differences(seen) if text not in before]
-            left += inspection.unasked(seen)
-            if not left or self._clock.monotonic_s() >= end_s or self.hurry.is_set():
-                break
-            if seen.machines:
-                self.recorder.add(Sampled(machines=seen.machines))
-            self._power_on_fenced(seen)
-            self._tick(tuple(left[:3]), pause_s=self._options.look_s, may_stop=False)
+        self.progress.enter("converge")
+        slowness = max(1.0, self._target.slowness)
+        allowed_s = self._options.converge_deadline_s * slowness
+        if self.progress.ending():
+            self._note_end()
+            allowed_s = min(allowed_s, progress.CONVERGE_S * slowness)
+        before = {
+            text for one in inspection.steady_looks(self.recorder.history()) for text in inspection.differences(one)
+        }
+        end_s = self._clock.monotonic_s() + allowed_s
+        seen, left = None, list[str]()
+        try:
+            while True:
+                seen = self.progress.attend(lambda: inspection.take(self._target, "healed"), _LOOK)
+                left = [text for text in inspection.differences(seen) if text not in before]
+                left += inspection.unasked(seen)
+                if not left or self._clock.monotonic_s() >= end_s:
+                    break
+                if seen.machines:
+                    self.recorder.add(Sampled(machines=seen.machines))
+                self._power_on_fenced(seen)
+                self.progress.tick(tuple(left[:3]), pause_s=self._options.look_s)
+        except Stopped:
+            self._note_end()
         if left:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
-        self.recorder.add(seen)
+        if seen is not None:
+            self.recorder.add(seen)
 
     def _power_on_fenced(self, seen: Inspected) -> None:
         """A drill that ends early may heal a machine just as the cluster is about to fence it, and then it is off."""
@@ -248,31 +282,44 @@ class Session:
 
     def _outlast_heal(self, scene: Scene) -> None:
         """Let the load go on until it has tried the healed lab by every way: a quick heal outruns the next request."""
+        if self.progress.ending():
+            return
         options = self._options
-        ways = steady.load_addresses(self._target, scene)
-        rounds_s = len(ways) / options.rate_per_s + options.request_s * patience(self._target.slowness)
-        end_s = self._clock.monotonic_s() + rounds_s + _OUTLAST_S * max(1.0, self._target.slowness)
-        while (left := steady.untried(self.recorder.history(), ways)) and not self.hurry.is_set():
-            if self._clock.monotonic_s() >= end_s:
-                return  # the checkers say what is missing
-            self._tick(tuple(f"{what} after the heal" for what in left), may_stop=False)
+        try:
+            ways = self.progress.attend(lambda: steady.load_addresses(self._target, scene))
+            rounds_s = len(ways) / options.rate_per_s + options.request_s * patience(self._target.slowness)
+            end_s = self._clock.monotonic_s() + rounds_s + _OUTLAST_S * max(1.0, self._target.slowness)
+            while left := steady.untried(self.recorder.history(), ways):
+                if self._clock.monotonic_s() >= end_s:
+                    return  # the checkers say what is missing
+                self.progress.tick(tuple(f"{what} after the heal" for what in left))
+        except Stopped:
+            self._note_end()
 
     def _collect(self, watchers: Observers, load: Loads) -> None:
-        self._enter("judge")
+        self.progress.enter("judge")
         self._loads.set()
-        load.collect()
-        watchers.replay()
+        for work in (load.collect, watchers.replay):
+            try:
+                self.progress.attend(work, ("all that was recorded",), may_stop=False, ending_s=progress.COLLECT_S)
+            except DeadlineExceeded:
+                self._note_end()
+
+    def _note_end(self) -> None:
+        """The drill was asked to end before it was through; noted once."""
+        if not self._interrupted:
+            self.recorder.add(Interrupted(why="Ctrl-C"), durable=True)
 
     def _clean_up(self) -> None:
         """Remove what the drill deployed; forget the undo once nothing is left of it."""
         if self._pending is None:
             return
-        self._enter("clean-up")
-        ok, said = undo.apply_all(self._pending.cleanups, self._target, self._clock, deadline_s=20.0)
-        if ok and not self._pending.heals:
+        self.progress.enter("clean-up")
+        ok, said = self._undo(self._pending.cleanups, _CLEAN_UP_S, progress.CLEAN_UP_S)
+        if ok and not self._pending.heals and not self.progress.adrift:
             undo.clear(self._target.drills_dir)
         elif not ok:
-            self._say(f"left behind: {'; '.join(said)}")
+            self.progress.say(f"left behind: {'; '.join(said)}")
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
@@ -315,33 +362,3 @@ class Session:
 
     def _arm_more(self, cleanups: tuple[Action, ...]) -> None:
         self._arm(cleanups=(*self._cleanups, *cleanups))
-
-    def _enter(self, phase: str) -> None:
-        self._phase = phase
-        self.recorder.add(PhaseBegan(name=phase))
-        self._drain()
-
-    def _tick(self, waiting: tuple[str, ...], *, pause_s: float = _TICK_S, may_stop: bool = True) -> None:
-        """Show what is new, pause; Stopped where the drill was asked to end."""
-        end_s = self._clock.monotonic_s() + pause_s
-        signal = self.stop if may_stop else self.hurry
-        while True:
-            self._drain()
-            if self._ui is not None:
-                self._ui.status(Status(self._clock.monotonic_s(), self._phase, waiting))
-            if may_stop and self.stop.is_set():
-                raise steady.Stopped("Ctrl-C")
-            left_s = end_s - self._clock.monotonic_s()
-            if left_s <= 0 or signal.is_set():
-                return
-            signal.wait_s(min(left_s, _TICK_S))
-
-    def _drain(self) -> None:
-        entries = self.recorder.history()
-        if self._ui is not None and len(entries) > self._shown:
-            self._ui.show(entries[self._shown :])
-        self._shown = len(entries)
-
-    def _say(self, text: str) -> None:
-        if self._ui is not None:
-            self._ui.say(text)

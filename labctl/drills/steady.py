@@ -22,10 +22,6 @@ class NotSteady(LabError):
     """The lab is not in the state that a drill must start from; nothing was done to it."""
 
 
-class Stopped(LabError):
-    """The drill was asked to end: Ctrl-C."""
-
-
 Tick = Callable[[tuple[str, ...]], None]  # shows what is waited for, pauses, raises Stopped when asked to
 
 
@@ -60,11 +56,13 @@ def check_reachable(target: Target) -> None:
         ) from error
 
 
-def await_workload(target: Target, found: Workload, tick: Tick, clock: Clock, deadline_s: float) -> Inspected:
+def await_workload(
+    look: Callable[[], Inspected], found: Workload, tick: Tick, clock: Clock, deadline_s: float
+) -> Inspected:
     """Wait until the nodes and the workload are as they should be; NotSteady says what is not."""
     end_s = clock.monotonic_s() + deadline_s
     while True:
-        seen = inspection.take(target, "steady", machines=False)
+        seen = look()
         wrong = inspection.blocking(seen, found)
         if not wrong:
             return seen
@@ -114,7 +112,12 @@ def load_addresses(target: Target, scene: Scene) -> tuple[str, ...]:
 
 
 def await_identity(
-    log: identity.Identity, scene: Scene, history: Callable[[], History], tick: Tick, clock: Clock, deadline_s: float
+    node_of: Callable[[], str],
+    scene: Scene,
+    history: Callable[[], History],
+    tick: Tick,
+    clock: Clock,
+    deadline_s: float,
 ) -> None:
     """Wait until the StatefulSet takes records, on a node that the drill strikes; NotSteady says what is missing."""
     end_s = clock.monotonic_s() + deadline_s
@@ -125,7 +128,7 @@ def await_identity(
                 hint=f"`labctl kubectl -- describe pod -n {scene.namespace} {identity.POD}` may tell why",
             )
         tick((f"{scene.identity} to take records",))
-    node = log.node()
+    node = node_of()
     if scene.victims and node not in scene.victims:
         raise NotSteady(
             f"{scene.identity} was scheduled to {node or 'no node'}, and the drill strikes {', '.join(scene.victims)}",

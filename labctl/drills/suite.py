@@ -13,14 +13,15 @@ from pathlib import Path
 import msgspec
 
 from labctl.drills import steady
+from labctl.drills.aside import Stopped
+from labctl.drills.interrupts import told
 from labctl.drills.model import Drill, Options, Report, Verdict
 from labctl.drills.runner import run
-from labctl.drills.steady import Stopped
 from labctl.drills.target import Target
 from labctl.drills.ui import Silent, Ui
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import LabError, UsageError
-from labctl.runtime.loop import seeded
+from labctl.runtime.loop import Stop, seeded
 
 JSON_NAME = "suite.json"
 SKIPPED, REFUSED, CRASHED = "skipped", "refused", "crashed"
@@ -100,14 +101,16 @@ def run_suite(
         left=tuple(drill.name for drill in course),
     )
     reports: list[Report] = []
-    for number, drill in enumerate(course, start=1):
-        begin(number, len(course), drill)
-        ran, report, stopped = _one(drill, target, _placed(options, number, drill), watch or _silent, clock)
-        reports += [report] if report else []
-        suite = msgspec.structs.replace(suite, ran=(*suite.ran, ran), left=suite.left[1:])
-        suite = _kept(suite, options.report_dir)
-        if stopped:
-            break
+    stop = Stop()
+    with told(stop):
+        for number, drill in enumerate(course, start=1):
+            begin(number, len(course), drill)
+            ran, report, stopped = _one(drill, target, _placed(options, number, drill), watch or _silent, clock)
+            reports += [report] if report else []
+            suite = msgspec.structs.replace(suite, ran=(*suite.ran, ran), left=suite.left[1:])
+            suite = _kept(suite, options.report_dir)
+            if stopped or stop.is_set():
+                break
     return suite, tuple(reports)
 
 

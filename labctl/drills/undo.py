@@ -82,22 +82,21 @@ def clear(folder: Path) -> None:
 def apply_all(
     actions: tuple[Action, ...], target: Target, clock: Clock, *, deadline_s: float
 ) -> tuple[bool, tuple[str, ...]]:
-    """Apply in reverse order, each retried until `deadline_s` is over; (all done, a sentence for each).
+    """Apply in reverse order, and again what failed until `deadline_s` is over; (all done, a sentence for each).
 
-    One that fails does not keep the others from being applied.
+    One that fails does not keep the others from being applied, nor from their share of the time.
     """
     end_s = clock.monotonic_s() + deadline_s
-    said, ok = [], True
-    for action in reversed(actions):
-        backoff = Backoff(base_s=0.2, cap_s=5.0)
-        while True:
+    backoff = Backoff(base_s=0.2, cap_s=5.0)
+    left, said = tuple(reversed(actions)), list[str]()
+    while True:
+        failed: dict[Action, LabError] = {}
+        for action in left:
             try:
                 said.append(action.apply(target, clock))
-                break
             except LabError as error:
-                if clock.monotonic_s() >= end_s:
-                    said.append(f"{action.text}: failed: {error}")
-                    ok = False
-                    break
-                clock.sleep_s(min(backoff.next_s(), max(0.0, end_s - clock.monotonic_s())))
-    return ok, tuple(said)
+                failed[action] = error
+        if not failed or clock.monotonic_s() >= end_s:
+            return not failed, (*said, *(f"{action.text}: failed: {error}" for action, error in failed.items()))
+        left = tuple(failed)
+        clock.sleep_s(min(backoff.next_s(), max(0.0, end_s - clock.monotonic_s())))

@@ -18,6 +18,7 @@ import pytest
 
 from labctl.drills import history, lock, undo
 from labctl.drills.actions import DeleteObject, PowerOn
+from labctl.drills.aside import Stopped
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
 from labctl.drills.contract import Bound
@@ -27,7 +28,7 @@ from labctl.drills.model import Options, Report, Verdict
 from labctl.drills.records import Entry, FaultBegan, HealBegan, HealEnded, Interrupted, PhaseBegan, Probed, Said
 from labctl.drills.registry import catalog, drill_named
 from labctl.drills.runner import heal, run
-from labctl.drills.steady import NotSteady, Stopped
+from labctl.drills.steady import NotSteady
 from labctl.drills.ui import Silent
 from labctl.kube.fencing import CONDITION
 from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES
