@@ -7,14 +7,13 @@ arrives; a part that dies or stands still in between has sent it all the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
-from labctl.kube.client import Client, WatchEvent
+from labctl.kube.client import Asked, Client, WatchEvent
 from labctl.kube.errors import ApiError, Conflict, Unavailable
 from labctl.kube.informer import Informer
 from labctl.kube.resources import Resource
@@ -207,21 +206,7 @@ class SimClient(Client):
     def __init__(self, wire: Wire, line: Line, guard: Callable[[], None] = lambda: None) -> None:
         self._wire, self._line, self._guard = wire, line, guard
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        content_type: str = "application/json",
-        timeout_s: float | None = None,
-        accept: str = "application/json",
-    ) -> bytes:
+    def _exchange(self, asked: Asked, timeout_s: float | None) -> bytes:
         """See `Client`."""
-        data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        target = f"{path}?{urlencode(query)}" if query else path
-        if method != "GET":
-            self._guard()
-        patience_s = min(_GIVES_UP_S, timeout_s or _GIVES_UP_S)
-        return self._wire.call(self._line, Request(method, target, data, content_type, accept), patience_s)
+        request = Request(asked.method, asked.target, asked.data, asked.content_type, asked.accept)
+        return self._wire.call(self._line, request, min(_GIVES_UP_S, timeout_s or _GIVES_UP_S))

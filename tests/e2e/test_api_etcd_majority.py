@@ -45,7 +45,8 @@ def made(client: Client, name: str) -> bool:
 
 def readyz(client: Client) -> tuple[int, str]:
     """Status and text, whatever they are."""
-    answer = client._http.request("GET", client._servers[0] + "/readyz?verbose", headers=client._headers)
+    servers = client._servers
+    answer = servers._http.request("GET", servers.order[0] + "/readyz?verbose", headers=client._headers)
     return answer.status, answer.data.decode()
 
 

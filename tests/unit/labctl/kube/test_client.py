@@ -69,7 +69,7 @@ def test_a_server_that_does_not_answer_is_passed_over_and_tried_last_from_then_o
     server.handle = lambda request: request.json(200, {"kind": "Pod"})
     client = server.client(NOBODY)
     assert client.get(PODS, "a", "default") == {"kind": "Pod"}
-    assert client._servers == [server.url, NOBODY]
+    assert client._servers.order == [server.url, NOBODY]
 
 
 def test_a_write_moves_on_only_where_it_was_never_sent(server: FakeServer) -> None:
@@ -94,7 +94,7 @@ def test_a_read_whose_connection_was_cut_is_sent_again_to_the_same_address(serve
     server.handle = handle
     client = Client(Endpoint(servers=(server.url, NOBODY)))
     assert client.get(PODS, "a", "default") == {"kind": "Pod"}
-    assert client._servers == [server.url, NOBODY]  # another machine may have the address by now
+    assert client._servers.order == [server.url, NOBODY]  # another machine may have the address by now
 
 
 def test_an_address_that_disappoints_twice_in_a_row_is_tried_last(server: FakeServer) -> None:
@@ -103,7 +103,7 @@ def test_an_address_that_disappoints_twice_in_a_row_is_tried_last(server: FakeSe
     for expected in ([server.url, NOBODY], [NOBODY, server.url]):
         with pytest.raises(Unavailable):
             client.create(PODS, {}, "default")
-        assert client._servers == expected
+        assert client._servers.order == expected
 
 
 def test_a_read_moves_on_from_a_server_that_cannot_serve(server: FakeServer) -> None:
@@ -131,7 +131,7 @@ def test_a_server_out_of_time_is_asked_once_more_before_it_is_tried_last(server:
     for expected in ([server.url, NOBODY], [NOBODY, server.url]):
         with pytest.raises(ServerTimeout):
             client.create(PODS, {}, "default")
-        assert client._servers == expected
+        assert client._servers.order == expected
 
 
 def test_nobody_at_home_is_unavailable_within_seconds() -> None:

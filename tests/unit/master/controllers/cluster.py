@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 
-from labctl.kube.client import STRATEGIC_PATCH, Client
+from labctl.kube.client import STRATEGIC_PATCH, Asked, Client
 from labctl.kube.errors import ApiError, Document, from_status
 from labctl.kube.kubeconfig import Endpoint
 from labctl.kube.resources import NODES, PODS, Resource
@@ -37,10 +36,8 @@ class LocalClient(Client):
         super().__init__(Endpoint(servers=("https://local",)))
         self._api = api
 
-    def request(self, method: str, path: str, *, query: Any = None, body: Any = None, **options: Any) -> bytes:
-        target = f"{path}?{urlencode(query)}" if query else path
-        data = None if body is None else msgspec.json.encode(body)
-        answer = self._api.call(method, target, data, media=options.get("content_type", "application/json"))
+    def _exchange(self, asked: Asked, timeout_s: float | None) -> bytes:
+        answer = self._api.call(asked.method, asked.target, asked.data, media=asked.content_type)
         if answer.code >= 400:
             raise from_status(answer.code, answer.document)
         return answer.body
