@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlparse
 import msgspec
 import pytest
 
-from labctl.kube.informer import Cache, Informer
+from labctl.kube.cache import Cache
+from labctl.kube.informer import Informer
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import PODS
 from labctl.runtime.clock import SystemClock
