@@ -1,9 +1,9 @@
-"""Reading a kubeconfig: the current context's server and credentials."""
+"""Kubeconfigs: reading the current context's servers and credentials, and writing one."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,36 @@ def load(path: str | Path) -> Endpoint:
         token=user.get("token", ""),
         namespace=context.get("namespace") or "default",
     )
+
+
+def render(cluster: str, servers: Sequence[str], user: str, credentials: Mapping[str, str]) -> str:
+    """A kubeconfig with one context. `credentials`: `ca`, `cert` and `key`, each PEM text (kept inline) or a path.
+
+    Servers beyond the first go into the cluster's extension `labctl/servers`, which our own clients read.
+    """
+    fields = {"ca": "certificate-authority", "cert": "client-certificate", "key": "client-key"}
+    entries = {}
+    for name, value in credentials.items():
+        inline = value.startswith("-----BEGIN")
+        entries[name] = (
+            {f"{fields[name]}-data": base64.b64encode(value.encode()).decode()} if inline else {fields[name]: value}
+        )
+    more = [{"name": "labctl/servers", "extension": list(servers)}] if len(servers) > 1 else []
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": cluster,
+                "cluster": {"server": servers[0], **entries["ca"], **({"extensions": more} if more else {})},
+            }
+        ],
+        "users": [{"name": user, "user": {**entries["cert"], **entries["key"]}}],
+        "contexts": [{"name": f"{user}@{cluster}", "context": {"cluster": cluster, "user": user}}],
+        "current-context": f"{user}@{cluster}",
+        "preferences": {},
+    }
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def _named(config: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:

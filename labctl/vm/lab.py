@@ -20,7 +20,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import health, members, pki, providers, provision, ssh, tools, waiting
+from labctl.vm import health, members, pki, providers, provision, ssh, sshkey, tools, waiting
 from labctl.vm.etcd import Etcd
 from labctl.vm.fence import service
 from labctl.vm.keeping import keep_pods
@@ -112,7 +112,7 @@ class Lab:
         return Site(
             topology=self.topology,
             state_dir=self.state.dir,
-            ssh_public_key=pki.ensure_ssh_key(self.state.dir),
+            ssh_public_key=sshkey.ensure_ssh_key(self.state.dir),
             cache_dir=self.settings.cache_dir,
         )
 

@@ -1,33 +1,27 @@
-"""The lab's certificates, kubeconfigs and SSH key, issued into <state_dir>/pki and <state_dir>/ssh.
+"""The lab's certificates and the admin's kubeconfig, issued into <state_dir>/pki; `certificates.py` says which.
 
 Idempotent: what exists and still fits is kept; a certificate whose names changed, whose authority was replaced or which
-nears its end is issued anew. Names and uses are upstream's:
-https://kubernetes.io/docs/setup/best-practices/certificates/
+nears its end is issued anew.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from labctl.kube import kubeconfig
 from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import LabError
-from labctl.vm import fence
-from labctl.vm.state import write_atomically
+from labctl.vm.certificates import Leaf, leaves, node_leaves
+from labctl.vm.state import write_atomically, write_changed
 from labctl.vm.topology import Machine, Topology
 
 _BACKDATED = timedelta(days=1)  # a node's clock may be behind ours
@@ -38,23 +32,6 @@ _RENEW_LEFT = 3  # renewed once less than a third of its life is left
 _SERVER, _CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A certificate that should exist."""
-
-    path: str  # below pki/, without .crt and .key
-    common_name: str
-    organization: str = ""
-    names: tuple[str, ...] = ()  # DNS names and addresses
-    server: bool = False
-    client: bool = True
-
-    @property
-    def authority(self) -> str:
-        """Which authority signs it: the etcd one below etcd/, else the lab's."""
-        return "etcd/ca" if self.path.startswith("etcd/") else "ca"
-
-
 class Expiry(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate that exists, and how long it lasts."""
 
@@ -63,43 +40,6 @@ class Expiry(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime
     days_left: int
     due: bool  # `labctl up` renews it, unless it is an authority's
-
-
-def leaves(topology: Topology) -> tuple[Leaf, ...]:
-    """Every certificate of a lab. Pure."""
-    masters = topology.masters
-    api_names = (
-        *("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
-        *("localhost", "127.0.0.1", str(IPv4Network(topology.service_cidr)[1])),
-        *(name for master in masters for name in (master.name, master.address)),
-        *([topology.virtual_address] if topology.virtual_address else []),
-    )
-    return (
-        Leaf("apiserver", "kube-apiserver", names=api_names, server=True, client=False),
-        Leaf("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "kubeadm:cluster-admins"),
-        Leaf("admin", "kubernetes-admin", "system:masters"),
-        Leaf("scheduler", "system:kube-scheduler"),
-        Leaf("controllers", "system:kube-controller-manager"),
-        Leaf("proxy", "system:kube-proxy"),
-        Leaf("fence-agent", "labctl:fence-agent", names=(topology.host_address,), server=True, client=False),
-        Leaf("fence-client", fence.CLIENT),
-        Leaf("etcd/client", "kube-apiserver-etcd-client"),
-        *(leaf for machine in topology.machines for leaf in _node_leaves(machine)),
-    )
-
-
-def _node_leaves(machine: Machine) -> tuple[Leaf, ...]:
-    name, here = machine.name, (machine.name, machine.address)
-    if machine.role == "master":  # etcd's gateway dials etcd itself, with the server certificate
-        local = (*here, "localhost", "127.0.0.1")
-        return (
-            Leaf(f"etcd/server-{name}", name, names=local, server=True),
-            Leaf(f"etcd/peer-{name}", name, names=local, server=True),
-        )
-    return (
-        Leaf(f"node-{name}", f"system:node:{name}", "system:nodes"),
-        Leaf(f"kubelet-{name}", f"system:node:{name}", "system:nodes", names=here, server=True, client=False),
-    )
 
 
 class Pki:
@@ -138,7 +78,7 @@ class Pki:
 
     def forget(self, machine: Machine) -> None:
         """Let go of a machine's own certificates and keys, so that it gets others."""
-        for leaf in _node_leaves(machine):
+        for leaf in node_leaves(machine):
             for suffix in ("crt", "key"):
                 self.path(f"{leaf.path}.{suffix}").unlink(missing_ok=True)
 
@@ -274,70 +214,15 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
 
 
-def kubeconfig(cluster: str, servers: Sequence[str], user: str, credentials: Mapping[str, str]) -> str:
-    """A kubeconfig with one context. `credentials`: `ca`, `cert` and `key`, each PEM text (kept inline) or a path.
-
-    Servers beyond the first go into the cluster's extension `labctl/servers`, which our own clients read.
-    """
-    fields = {"ca": "certificate-authority", "cert": "client-certificate", "key": "client-key"}
-    entries = {}
-    for name, value in credentials.items():
-        inline = value.startswith("-----BEGIN")
-        entries[name] = (
-            {f"{fields[name]}-data": base64.b64encode(value.encode()).decode()} if inline else {fields[name]: value}
-        )
-    more = [{"name": "labctl/servers", "extension": list(servers)}] if len(servers) > 1 else []
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {
-                "name": cluster,
-                "cluster": {"server": servers[0], **entries["ca"], **({"extensions": more} if more else {})},
-            }
-        ],
-        "users": [{"name": user, "user": {**entries["cert"], **entries["key"]}}],
-        "contexts": [{"name": f"{user}@{cluster}", "context": {"cluster": cluster, "user": user}}],
-        "current-context": f"{user}@{cluster}",
-        "preferences": {},
-    }
-    return yaml.safe_dump(document, sort_keys=False)
-
-
 def admin_kubeconfig(topology: Topology, pki: Pki) -> str:
     """For this host: everything inline, so that the file can be carried anywhere."""
     credentials = {"ca": pki.pem("ca.crt"), "cert": pki.pem("admin.crt"), "key": pki.pem("admin.key")}
-    return kubeconfig(topology.lab, topology.api_servers, "kubernetes-admin", credentials)
+    return kubeconfig.render(topology.lab, topology.api_servers, "kubernetes-admin", credentials)
 
 
 def ensure(state_dir: Path, topology: Topology, clock: Clock | None = None) -> Pki:
     """Everything a lab needs: certificates, and the admin's kubeconfig at <state_dir>/kubeconfig."""
     pki = Pki(state_dir, clock)
     pki.issue(topology)
-    _write_changed(state_dir / "kubeconfig", admin_kubeconfig(topology, pki).encode())
+    write_changed(state_dir / "kubeconfig", admin_kubeconfig(topology, pki).encode())
     return pki
-
-
-def ssh_key(state_dir: Path) -> Path:
-    """Where the private half of the lab's own SSH key lies."""
-    return state_dir / "ssh" / "id_ed25519"
-
-
-def ensure_ssh_key(state_dir: Path) -> str:
-    """Make the lab's SSH key at first use; the line that machines accept for it."""
-    path = ssh_key(state_dir)
-    if not path.exists():
-        private = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
-        write_atomically(path, private)
-    key = serialization.load_ssh_private_key(path.read_bytes(), password=None).public_key()
-    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    public = f"{line} labctl-{state_dir.name}"
-    _write_changed(path.with_name("id_ed25519.pub"), f"{public}\n".encode())
-    return public
-
-
-def _write_changed(path: Path, data: bytes) -> None:
-    if not path.exists() or path.read_bytes() != data:
-        write_atomically(path, data)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from labctl.runtime.shell import LocalShell, Shell
-from labctl.vm import fence, pki, playbook, wheel
+from labctl.vm import fence, playbook, sshkey, wheel
 from labctl.vm.provider import Progress, Site
 from labctl.vm.state import write_atomically
 from labctl.vm.topology import Machine, Topology
@@ -33,7 +33,7 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
     topology = site.topology
     variables = {
         "ansible_user": "root",
-        "ansible_ssh_private_key_file": str(pki.ssh_key(site.state_dir)),
+        "ansible_ssh_private_key_file": str(sshkey.ssh_key(site.state_dir)),
         "ansible_python_interpreter": "/usr/bin/python3",
         "lab": topology.lab,
         "profile": topology.profile,

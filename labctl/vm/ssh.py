@@ -16,7 +16,7 @@ from labctl.runtime.clock import Clock, SystemClock
 from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import Backoff
 from labctl.runtime.shell import CommandError, Output
-from labctl.vm import hostkeys, pki, terminal
+from labctl.vm import hostkeys, sshkey, terminal
 from labctl.vm.provider import Site
 from labctl.vm.topology import Machine
 
@@ -195,7 +195,7 @@ def _attempt(site: Site, machine: Machine, timeout_s: float) -> paramiko.SSHClie
             machine.address,
             port=PORT,
             username="root",
-            pkey=paramiko.Ed25519Key.from_private_key_file(str(pki.ssh_key(site.state_dir))),
+            pkey=paramiko.Ed25519Key.from_private_key_file(str(sshkey.ssh_key(site.state_dir))),
             timeout=timeout_s,
             banner_timeout=timeout_s,
             auth_timeout=timeout_s,

@@ -42,6 +42,12 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         raise
 
 
+def write_changed(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`; one that does is left alone."""
+    if not path.exists() or path.read_bytes() != data:
+        write_atomically(path, data)
+
+
 class LabState:
     """`.labctl/<lab>/`. The topology is there before the first machine, so `destroy` always knows what to undo."""
 

@@ -17,7 +17,7 @@ import pytest
 from labctl.config import settings
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
-from labctl.vm import box, images, pki, ssh
+from labctl.vm import box, images, ssh, sshkey
 from labctl.vm.libvirt import Libvirt
 from labctl.vm.provider import Link, Power, Site
 from labctl.vm.providers.vagrant import VagrantProvider
@@ -73,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (state_dir / "topology.json").write_bytes(msgspec.json.encode(TOPOLOGY))
     cache_dir = settings().cache_dir
     made = Site(
-        topology=TOPOLOGY, state_dir=state_dir, ssh_public_key=pki.ensure_ssh_key(state_dir), cache_dir=cache_dir
+        topology=TOPOLOGY, state_dir=state_dir, ssh_public_key=sshkey.ensure_ssh_key(state_dir), cache_dir=cache_dir
     )
     box.box(cache_dir, quiet)
     try:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from labctl.vm.box.disk import DISK_GIB, KERNEL_ARGUMENTS
-from labctl.vm.pki import ssh_key
 from labctl.vm.provider import Site
+from labctl.vm.sshkey import ssh_key
 from labctl.vm.topology import Machine
 
 BOOT_S = 300  # until sshd answers; 9 to 25 s under emulation, much more on a host that is busy otherwise

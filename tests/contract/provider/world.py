@@ -13,7 +13,7 @@ import msgspec
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import LocalShell
-from labctl.vm import pki, ssh
+from labctl.vm import ssh, sshkey
 from labctl.vm.provider import Provider, Site
 from labctl.vm.providers.fake import FakeProvider
 from labctl.vm.state import write_atomically
@@ -55,7 +55,7 @@ class World:
         self.site = Site(
             topology=topology(provider_name, lab, network),
             state_dir=state_dir,
-            ssh_public_key=pki.ensure_ssh_key(state_dir),
+            ssh_public_key=sshkey.ensure_ssh_key(state_dir),
         )
         # The Vagrantfile reads it; a lab's own `up` writes it before it asks for machines.
         write_atomically(state_dir / "topology.json", msgspec.json.encode(self.site.topology))

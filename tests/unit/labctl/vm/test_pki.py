@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from labctl.kube import kubeconfig
 from labctl.runtime.clock import FakeClock
-from labctl.vm import pki
+from labctl.vm import certificates, pki, sshkey
 from labctl.vm.topology import Machine, Role, Topology, bridge_of, mac_of
 
 
@@ -170,12 +170,12 @@ def test_the_admins_kubeconfig_stands_alone_and_names_every_master(tmp_path: Pat
 
 
 def test_the_ssh_key_is_made_once_and_private(tmp_path: Path) -> None:
-    first = pki.ensure_ssh_key(tmp_path)
+    first = sshkey.ensure_ssh_key(tmp_path)
     assert first.startswith("ssh-ed25519 ")
-    assert pki.ensure_ssh_key(tmp_path) == first
-    assert stat.S_IMODE(pki.ssh_key(tmp_path).stat().st_mode) == 0o600
+    assert sshkey.ensure_ssh_key(tmp_path) == first
+    assert stat.S_IMODE(sshkey.ssh_key(tmp_path).stat().st_mode) == 0o600
     known = subprocess.run(
-        ["ssh-keygen", "-y", "-f", pki.ssh_key(tmp_path)], capture_output=True, text=True, check=True
+        ["ssh-keygen", "-y", "-f", sshkey.ssh_key(tmp_path)], capture_output=True, text=True, check=True
     )
     assert known.stdout.split()[:2] == first.split()[:2]
 
@@ -188,7 +188,7 @@ def test_a_certificate_is_due_with_less_than_a_third_of_its_life_left_and_then_r
     assert not [one for one in lab.expiries(TOPOLOGY) if one.due]
     clock.advance(timedelta(days=3).total_seconds())
     due = {one.path for one in lab.expiries(TOPOLOGY) if one.due}
-    assert due == {leaf.path for leaf in pki.leaves(TOPOLOGY)}  # the authorities last for ten years
+    assert due == {leaf.path for leaf in certificates.leaves(TOPOLOGY)}  # the authorities last for ten years
     pki.ensure(tmp_path, TOPOLOGY, clock)
     assert {one.days_left for one in lab.expiries(TOPOLOGY) if not one.path.endswith("ca")} == {365}
 

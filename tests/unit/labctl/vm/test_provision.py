@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from labctl.runtime.errors import LabError
-from labctl.vm import pki, provision
+from labctl.vm import provision, sshkey
 from labctl.vm.playbook import Reading, settings
 from labctl.vm.provider import Site
 from labctl.vm.topology import Machine, Role, Taint, Topology, bridge_of, mac_of
@@ -73,7 +73,7 @@ def test_each_machine_is_reached_at_its_lab_address_as_root_with_the_labs_key(tm
     assert everyone["hosts"]["worker1"]["app_archive"] == "/cache/app/labctl-1/worker.zip"
     assert everyone["hosts"]["worker1"]["app_version"] == "labctl-1"
     assert everyone["vars"]["ansible_user"] == "root"
-    assert everyone["vars"]["ansible_ssh_private_key_file"] == str(pki.ssh_key(tmp_path))
+    assert everyone["vars"]["ansible_ssh_private_key_file"] == str(sshkey.ssh_key(tmp_path))
 
 
 def test_a_master_talks_to_its_own_api_server_first_and_a_worker_to_whichever_lives(tmp_path: Path) -> None:

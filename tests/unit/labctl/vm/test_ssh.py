@@ -21,7 +21,7 @@ from labctl.runtime.clock import FakeClock, SystemClock
 from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import CommandError
-from labctl.vm import hostkeys, pki, ssh
+from labctl.vm import hostkeys, ssh, sshkey
 from labctl.vm.provider import Site
 from labctl.vm.topology import Machine, Topology
 
@@ -113,7 +113,7 @@ class Server:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site(topology=TOPOLOGY, state_dir=tmp_path, ssh_public_key=pki.ensure_ssh_key(tmp_path))
+    return Site(topology=TOPOLOGY, state_dir=tmp_path, ssh_public_key=sshkey.ensure_ssh_key(tmp_path))
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_machine_that_does_not_know_our_key_is_not_tried_again(
     site: Site, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ssh/id_ed25519").unlink()
-    pki.ensure_ssh_key(tmp_path)
+    sshkey.ensure_ssh_key(tmp_path)
     with pytest.raises(ssh.SshError, match="does not accept the lab's ssh key"):
         ssh.connect(site, MACHINE, clock=FakeClock())
 
