@@ -18,7 +18,7 @@ from labctl.cli.context import F, Group, name_option, open_lab, output_option
 from labctl.cli.drill_print import print_plan, print_suite
 from labctl.cli.report import DRILL_COMMANDS
 from labctl.drills import runner
-from labctl.drills.foreign import ForeignTarget, fitted, opened
+from labctl.drills.foreign import LOG_IMAGE, ForeignTarget, fitted, opened
 from labctl.drills.lab import LabTarget
 from labctl.drills.live import print_report, watching
 from labctl.drills.model import Drill, Options
@@ -29,7 +29,7 @@ from labctl.drills.starter import write as write_starter
 from labctl.drills.suite import run_suite
 from labctl.drills.suite_report import write_suite
 from labctl.drills.target import Target
-from labctl.drills.workload import Image
+from labctl.drills.workload import IMAGE, Image
 from labctl.kube.timing import PROFILES
 from labctl.runtime.errors import LabError, UsageError
 
@@ -85,17 +85,35 @@ def _where_options(command: F) -> F:
 
 
 def _image_options(command: F) -> F:
-    """What a workload of our own runs, where the cluster cannot have the labs' image."""
-    command = click.option(
-        "--image-port", type=click.IntRange(1, 65_535), default=8080, show_default=True, help="Where IMAGE listens."
-    )(command)
-    return click.option("--image", help="Of a web server that the cluster can pull, where no workload is labelled.")(
-        command
-    )
+    """What our own workloads run, where the cluster cannot have the labs' image; gathered as `images`."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, image: str | None, image_port: int, stateful_image: str | None, **others: Any) -> Any:
+        web = Image(name=image, port=image_port) if image else None
+        return command(*args, images=Images(web=web, stateful=stateful_image), **others)
+
+    for option in (
+        click.option("--stateful-image", help="Of busybox, for the StatefulSet that some drills write to; `none`: "
+                     f"without it. With --kubeconfig by default {LOG_IMAGE}."),
+        click.option("--image-port", type=click.IntRange(1, 65_535), default=8080, show_default=True,
+                     help="Where IMAGE listens."),
+        click.option("--image", help="Of a web server that the cluster can pull, where no workload is labelled."),
+    ):  # fmt: skip
+        gathered = option(gathered)
+    return cast(F, gathered)
 
 
-def _image(name: str | None, port: int) -> Image | None:
-    return Image(name=name, port=port) if name else None
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Of workloads of our own; None: the labs' own."""
+
+    web: Image | None
+    stateful: str | None
+
+    def options(self, where: Where, **others: Any) -> Options:
+        """How to run a drill there."""
+        log_image = self.stateful or (IMAGE if where.kubeconfig is None else LOG_IMAGE)
+        return Options(image=self.web, log_image=log_image, stateful=self.stateful != "none", **others)
 
 
 def _file_option(command: F) -> F:
@@ -124,11 +142,11 @@ def drill() -> None:
 @_where_options
 @_image_options
 @output_option
-def list_(where: Where, image: str | None, image_port: int, output: str) -> None:
+def list_(where: Where, images: Images, output: str) -> None:
     """List the drills; with --kubeconfig, which of them can run there, and why the others cannot."""
     known, why = list(catalog().values()), dict[str, str]()
     if where.kubeconfig is not None:
-        target, options = where.target(), Options(image=_image(image, image_port))
+        target, options = where.target(), images.options(where)
         here = [where.fitted(each, target, options) for each in known]
         why = {each.name: each.impossible_on.get(target.provider, "") for each in here}
     if output == "json":
@@ -172,8 +190,7 @@ def run(
     nodes: tuple[str, ...],
     report_dir: Path | None,
     dry_run: bool,
-    image: str | None,
-    image_port: int,
+    images: Images,
     output: str,
 ) -> None:
     """Run DRILL, or the one of a FILE: exit code 0 on the verdict pass, 1 otherwise.
@@ -185,7 +202,7 @@ def run(
     if where.kubeconfig is None:
         for node in nodes:
             open_lab(where.name).machine(node)
-    options = Options(nodes=nodes, report_dir=report_dir, image=_image(image, image_port))
+    options = images.options(where, nodes=nodes, report_dir=report_dir)
     found = where.fitted(found, target, options)
     if dry_run:
         plan = propose(found, target, options)
@@ -218,8 +235,7 @@ def suite(
     every: bool,
     seed: int,
     report_dir: Path | None,
-    image: str | None,
-    image_port: int,
+    images: Images,
     output: str,
 ) -> None:
     """Run many drills, one after the other: exit code 0 where all that can run here pass.
@@ -227,7 +243,7 @@ def suite(
     One that fails does not keep the next from running. Ctrl-C heals the one that runs, and ends the suite.
     """
     chosen = _chosen(names, every)
-    target, options = where.target(), Options(report_dir=report_dir, image=_image(image, image_port))
+    target, options = where.target(), images.options(where, report_dir=report_dir)
     done, reports = run_suite(
         [where.fitted(each, target, options) for each in chosen],
         target,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from labctl.drills.lease import Release
 from labctl.drills.target import Target
 from labctl.kube.errors import Conflict, Document, NotFound
 from labctl.kube.resources import NODES, builtin
@@ -190,7 +191,7 @@ class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
         return f"delete {self.plural}/{self.name}" + (f" in {self.namespace}" if self.namespace else "")
 
 
-Action = PowerOn | Resume | PlugIn | Inside | Uncordon | Untaint | Rejoin | DeleteObject
+Action = PowerOn | Resume | PlugIn | Inside | Uncordon | Untaint | Rejoin | DeleteObject | Release
 
 
 def inside(target: Target, node: str, script: str, *, timeout_s: float = 30.0) -> str:

@@ -78,6 +78,8 @@ def writes_kept(case: Case) -> Said:
     sent = lives.taken(case.history)
     if not case.scene.identity or result is Result.FAIL:
         return result, words
+    if not case.scene.log_on_disk:
+        return result, f"{words}; the StatefulSet acknowledged {len(sent)} records: no disk can be asked for them"
     if lost := lives.lost(case.history):
         why = lives.unread(case.history)
         return (Result.UNKNOWN, why) if why else (Result.FAIL, f"of the StatefulSet's records: {_some(list(lost))}")
@@ -145,7 +147,7 @@ def one_per_identity(case: Case) -> Said:
     if not owned:
         return Result.NOT_APPLICABLE, "the lab runs no StatefulSet"
     looks = list(_looks(case.history))
-    if not looks:
+    if not looks and not lives.turned_back(case.history):
         return Result.UNKNOWN, "no machine could be asked what it runs"
     spans: dict[tuple[str, str, str], dict[tuple[str, str], tuple[str, float, float]]] = {}
     for at_s, look in looks:

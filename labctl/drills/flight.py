@@ -73,15 +73,18 @@ class FlightRecorder:
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self._target, self._clock = target, clock
-        self._began, self._began_s = clock.now(), clock.monotonic_s()
+        self._began, self._began_s, self._started = clock.now(), clock.monotonic_s(), False
 
     def start(self) -> None:
         """Begin to record on every machine."""
         self._began, self._began_s = self._clock.now(), self._clock.monotonic_s()
+        self._started = True
         self._everywhere(lambda name: self._ask(name, start_script(), timeout_s=10.0))
 
     def stop(self) -> None:
-        """End it without keeping anything."""
+        """End it without keeping anything; what another drill started is left alone."""
+        if not self._started:
+            return
         self._everywhere(lambda name: self._ask(name, f"systemctl stop {' '.join(_WATCHES)}", timeout_s=10.0))
 
     def gather(self, run_dir: Path) -> Index:

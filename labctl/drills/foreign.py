@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from labctl.config import settings
-from labctl.drills import hosts, steady, workload
+from labctl.drills import hosts, lives, steady, workload
 from labctl.drills.actions import (
     Action,
     DeleteObject,
@@ -43,6 +43,7 @@ from labctl.vm import login
 from labctl.vm.provider import Link, Power
 
 PROVIDER = "foreign"
+LOG_IMAGE = "busybox:1.37"  # of the StatefulSet: labs have their own
 _CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 _UNITS = {
     "apiserver": "kube-apiserver", "controllers": "kube-controller-manager", "scheduler": "kube-scheduler",
@@ -87,7 +88,7 @@ class ForeignTarget:
         self.lab = _name(endpoint.servers[0])
         self.inventory = hosts.load(inventory) if inventory else Inventory(hosts=())
         self.provider, self.slowness, self.virtual_address = PROVIDER, 1.0, ""
-        self._folder = folder
+        self.shared, self._folder = True, folder
 
     @property
     def drills_dir(self) -> Path:
@@ -241,7 +242,8 @@ def fitted(drill: Drill, target: ForeignTarget, options: Options) -> Drill:
         letter: (title, _where_seen(checker) if letter in _INSIDE else checker)
         for letter, (title, checker) in drill.checkers.items()
     }
-    demand = replace(drill.demand, stateful="")  # its pods run our own image, which is not there
+    # Nobody there fences for us: an identity on a silent node stays, as upstream.
+    demand = replace(drill.demand, stateful="none" if drill.demand.stateful and options.stateful else "")
     return replace(drill, checkers=checkers, demand=demand)
 
 
@@ -268,10 +270,16 @@ def _where_seen(checker: Checker) -> Checker:
         sampled = any(look.machines for _, look in case.history.of(Sampled))
         inspected = any(look.machines for _, look in case.history.of(Inspected))
         if result is Result.UNKNOWN and not sampled and not inspected:
-            return Result.NOT_APPLICABLE, "no machine can be looked into: there is no ssh access"
+            return Result.NOT_APPLICABLE, f"no machine can be looked into: there is no ssh access{_by_records(case)}"
         return result, words
 
     return check
+
+
+def _by_records(case: Case) -> str:
+    sent = lives.taken(case.history)
+    pods = len({record.life for _, record in sent})
+    return f"; {pods} pods took {len(sent)} records of the identity, one after the other" if sent else ""
 
 
 def _machine(node: _Node, host: Host | None) -> Machine:

@@ -3,6 +3,7 @@
 Its one pod appends each record to a file on its machine, named by its uid, and acknowledges with that uid once the
 record is on the disk. So acknowledgements tell which of an identity's pods lived when (`lives.py` judges), and after
 the heal the machines tell what they kept: a local disk does not follow a pod, but it must not lose what it took.
+Where machines cannot be asked, nothing is left on their disks: the file ends with its pod.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ _READ_S = 20.0
 class Identity:
     """The StatefulSet, and a writer that sends it a record every `period_s` from `start` to `stop`."""
 
-    def __init__(self, target: Target, scene: Scene, recorder: Recorder, clock: Clock, *, period_s: float) -> None:
+    def __init__(
+        self, target: Target, scene: Scene, recorder: Recorder, clock: Clock, *, period_s: float, image: str = IMAGE
+    ) -> None:
         self._target, self._scene, self._recorder, self._clock = target, scene, recorder, clock
-        self._period_s = period_s
+        self._period_s, self._image = period_s, image
         self._timeout_s = 1.0
         self._port = 0
         self._thread: threading.Thread | None = None
@@ -66,6 +69,7 @@ class Identity:
             *(
                 Inside(node=name, script=f"rm -rf {_FOLDER}", what=f"remove the drill's records from {name}")
                 for name in self._scene.nodes
+                if self._scene.log_on_disk
             ),
             *(DeleteObject(plural=kind.plural, group=kind.group, namespace=namespace, name=NAME) for kind in made),
         )
@@ -76,7 +80,7 @@ class Identity:
         self._port = node_port(service)
         if not self._port:
             raise LabError(f"the API server gave the service {self._scene.namespace}/{NAME} no node port")
-        self._create(STATEFUL_SETS, _stateful_set(self._scene))
+        self._create(STATEFUL_SETS, _stateful_set(self._scene, self._image))
 
     def _create(self, resource: Resource, body: Document) -> Document:
         try:
@@ -115,7 +119,7 @@ class Identity:
         """After `stop`: record what each machine's disk holds."""
         if self._thread is not None:
             self._thread.join(self._timeout_s + 5.0)
-        for node in self._target.within_reach(self._scene.nodes):
+        for node in self._scene.nodes if self._scene.log_on_disk else ():
             self._recorder.add(_kept(self._target, node))
 
 
@@ -163,10 +167,11 @@ def _service() -> Document:
     }
 
 
-def _stateful_set(scene: Scene) -> Document:
+def _stateful_set(scene: Scene, image: str) -> Document:
+    disk: Document = {"hostPath": {"path": _FOLDER, "type": "DirectoryOrCreate"}}
     container = {
         "name": "log",
-        "image": IMAGE,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _SERVE],
         "env": [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
@@ -180,7 +185,7 @@ def _stateful_set(scene: Scene) -> Document:
     spec = {
         "terminationGracePeriodSeconds": 1,
         "containers": [container],
-        "volumes": [{"name": "log", "hostPath": {"path": _FOLDER, "type": "DirectoryOrCreate"}}],
+        "volumes": [{"name": "log", **(disk if scene.log_on_disk else {"emptyDir": {}})}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [near]}},
     }
     annotations = {ANNOTATION: scene.fencing}

@@ -63,6 +63,11 @@ class LabTarget:
         return self._lab.client
 
     @property
+    def shared(self) -> bool:
+        """See `Target`; its state lies on one host."""
+        return False
+
+    @property
     def virtual_address(self) -> str:
         """See `Target`."""
         return self._lab.topology.virtual_address

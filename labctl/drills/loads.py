@@ -68,7 +68,8 @@ class Starter:
         attend(lambda: writer.start(stop))
         if not scene.identity:
             return Loads(prober, writer, None)
-        identity = Identity(target, scene, self._recorder, self._clock, period_s=period_s)
+        image = options.log_image
+        identity = Identity(target, scene, self._recorder, self._clock, period_s=period_s, image=image)
         self._arm(identity.cleanups)
         attend(identity.deploy)
         identity.start(stop, timeout_s)

@@ -19,7 +19,7 @@ from labctl.drills.contract import Bound
 from labctl.drills.faults import Step
 from labctl.drills.measures import Measures
 from labctl.drills.records import PodSeen, Scene
-from labctl.drills.workload import Image
+from labctl.drills.workload import IMAGE, Image
 from labctl.kube.fencing import Mode
 from labctl.kube.timing import Profile
 
@@ -80,6 +80,7 @@ class Options:
     nodes: tuple[str, ...] = ()  # victims asked for by name
     report_dir: Path | None = None  # copies of the report; the run's own folder has them anyway
     image: Image | None = None  # of a workload of our own; None: the one that every lab has
+    log_image: str = IMAGE  # of the StatefulSet that a drill asks for: busybox, with httpd
     stateful: bool = True  # where a drill asks for a StatefulSet: needs an image of ours, and pods that really run
     rate_per_s: float = 20.0
     request_s: float = 1.0  # a request's own timeout, on machines that are not slow

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from labctl.drills import identity, inspection, steady, undo, workload
+from labctl.drills import identity, inspection, lease, steady, undo, workload
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Lift, Pause, Step, heals_of
 from labctl.drills.model import Drill, Options
 from labctl.drills.records import Scene
 from labctl.drills.target import Target
 from labctl.drills.workload import Workload
+from labctl.runtime.clock import SystemClock
 
 
 class Strike(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +68,7 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
         victims=scene.victims,
         load=_load(drill, options, scene),
         faults=tuple(_strike(step, target) for step in drill.faults(scene)),
-        cleanups=(*own, *made),
+        cleanups=(*own, *made, *((lease.Release("").text,) if target.shared else ())),
         bounds=drill.bounds(target.profile, scene),
         checks={letter: title for letter, (title, _) in drill.checkers.items()},
     )
@@ -103,6 +104,8 @@ def _blocked(target: Target, found: Workload | None) -> Iterator[str]:
     if left is not None:
         actions = (*left.heals, *left.cleanups)
         yield f"an earlier drill ({left.drill}) is not undone: {'; '.join(action.text for action in actions)}"
+    if target.shared and (holder := lease.held(target.client, SystemClock())):
+        yield holder
     seen = inspection.take(target, "steady", machines=False)
     yield from inspection.blocking(seen, found) if found else inspection.unready(seen)
 

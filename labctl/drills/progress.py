@@ -24,6 +24,7 @@ COLLECT_S, CLEAN_UP_S, FLIGHT_S = 3.0, 8.0, 3.0
 
 _TICK_S = 0.1
 _GRACE_S = 1.5  # what is nearly through is better awaited than left adrift
+ASKED = "Ctrl-C"
 _BEFORE, _AFTER = ("prepare", "steady", "arm"), ("converge", "judge", "clean-up")
 
 
@@ -32,7 +33,7 @@ class Progress:
 
     def __init__(self, recorder: Recorder, clock: Clock, slowness: float) -> None:
         self._recorder, self._clock, self._slowness = recorder, clock, max(1.0, slowness)
-        self.stop = Stop()
+        self.stop, self.why = Stop(), ASKED
         self.ui: Ui | None = None
         self.undo: Callable[[], Sequence[str]] = tuple  # what is pending, in words
         self.adrift = False
@@ -46,6 +47,12 @@ class Progress:
         self._recorder.add(PhaseBegan(name=phase))
         self.drain()
 
+    def end_for(self, why: str) -> None:
+        """Ask for the end, for another reason than the user's; from any thread."""
+        if not self.stop.is_set():
+            self.why = why
+            self.stop.set()
+
     def tick(self, waiting: tuple[str, ...], *, pause_s: float = _TICK_S, may_stop: bool = True) -> None:
         """Show what is new, pause; Stopped where the drill is asked to end, once."""
         end_s = self._clock.monotonic_s() + pause_s
@@ -56,7 +63,7 @@ class Progress:
             self._hear()
             if may_stop and self.stop.is_set() and not self._raised:
                 self._raised = True
-                raise Stopped("Ctrl-C")
+                raise Stopped(self.why)
             left_s = end_s - self._clock.monotonic_s()
             if left_s <= 0:
                 return
@@ -98,7 +105,7 @@ class Progress:
     def _hear(self) -> None:
         if self.stop.is_set() and not self._told:
             self._told, self._heard_s = True, self._clock.monotonic_s()
-            self.say(promise(self._phase, self.undo(), self._slowness))
+            self.say(f"{self.why}: " * (self.why != ASKED) + promise(self._phase, self.undo(), self._slowness))
 
     def drain(self) -> None:
         """Show what is new in the history."""

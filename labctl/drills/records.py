@@ -36,6 +36,7 @@ class Scene(_Record, tag="scene", frozen=True):
     answering: tuple[str, ...] = ()  # nodes that are reached all along: requests go by them
     identity: str = ""  # the StatefulSet's pod that takes sequenced records, namespace/name; "": this drill has none
     fencing: str = ""  # how that pod is released from a silent node (labctl/kube/fencing.py)
+    log_on_disk: bool = True  # every machine can be asked for the records that the StatefulSet took there
     slowness: float = 1.0  # multiplies allowances for work (never the timers): 1 on hardware, more under emulation
 
     @property

@@ -9,11 +9,13 @@ from pathlib import Path
 from labctl.drills import history, report, undo
 from labctl.drills.history import Recorder
 from labctl.drills.judge import judge
+from labctl.drills.lease import Release, Renewals
 from labctl.drills.records import FaultEnded, HealBegan, HealEnded, Interrupted
 from labctl.drills.registry import drill_of_run
 from labctl.drills.target import Target, open_target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import LabError
+from labctl.runtime.loop import Stop
 
 _CLEANUP_S = 30.0
 
@@ -41,7 +43,12 @@ def recover(
     if recorder is not None:
         recorder.add(Interrupted(why=why))
         recorder.add(HealBegan(by=by, why=why), durable=True)
+    renewing = Stop()
+    for action in pending.cleanups:
+        if isinstance(action, Release):
+            Renewals(lab.client, action.holder, clock).start(renewing)
     healed, said = undo.apply_all(pending.heals, lab, clock, deadline_s=deadline_s)
+    renewing.set()
     if recorder is not None:
         recorder.add(HealEnded(ok=healed, evidence="; ".join(said) or "there was nothing to undo"), durable=True)
     cleaned, more = undo.apply_all(pending.cleanups, lab, clock, deadline_s=_CLEANUP_S)

@@ -104,7 +104,8 @@ def _conduct(
         if session.recorder.history().first(FaultBegan) is None:
             rest = "; ".join(action.text for action in _left_over(session, folder))
             hint = f"a process of its own goes on with: {rest}" if rest else "nothing needs healing"
-            raise Stopped("stopped before any fault was injected", hint=hint) from None
+            why = "" if session.progress.why == progress.ASKED else f": {session.progress.why}"
+            raise Stopped(f"stopped before any fault was injected{why}", hint=hint) from None
     except Exception as error:
         if session.recorder.history().first(FaultBegan) is not None:
             with contextlib.suppress(LabError):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from labctl.drills import inspection, progress, steady, undo, workload
+from labctl.drills import inspection, lease, progress, steady, undo, workload
 from labctl.drills.actions import Action
 from labctl.drills.aside import Heeding, Stopped
 from labctl.drills.contract import patience
@@ -108,8 +108,9 @@ class Session:
             durable=True,
         )
         self.progress.enter("prepare")
+        attend(self._claim)
         attend(beforehand)
-        arm_own = lambda: self._arm(cleanups=workload.own_cleanups())  # noqa: E731
+        arm_own = lambda: self._arm_more(workload.own_cleanups())  # noqa: E731
         found, said = attend(lambda: steady.find_workload(target, arm_own, options.image))
         self.recorder.add(Said(text=said))
         self.progress.enter("steady")
@@ -129,6 +130,15 @@ class Session:
             raise steady.NotSteady(f"the lab did not stay steady: {'; '.join(wrong[:3])}")
         Sampler(target, scene, self.recorder, options.sample_s * target.slowness).start(self._watches)
         return scene, watchers, load
+
+    def _claim(self) -> None:
+        """Where others may run drills, too: keep them out, until the clean-up gives the Lease back."""
+        if not self._target.shared:
+            return
+        holder, api = lease.own_identity(), self._target.client
+        self._arm_more((lease.Release(holder),))
+        lease.claim(api, holder, self._drill.name, Heeding(self._clock, self.progress.stop))
+        lease.Renewals(api, holder, self._clock).start(self._watches, self.progress.end_for)
 
     def _strike(self, scene: Scene) -> None:
         self.progress.enter("arm")
@@ -308,7 +318,7 @@ class Session:
     def _note_end(self) -> None:
         """The drill was asked to end before it was through; noted once."""
         if not self._interrupted:
-            self.recorder.add(Interrupted(why="Ctrl-C"), durable=True)
+            self.recorder.add(Interrupted(why=self.progress.why), durable=True)
 
     def _clean_up(self) -> None:
         """Remove what the drill deployed; forget the undo once nothing is left of it."""

@@ -101,6 +101,7 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
         pod_networks={node.name: node.pod_cidr for node in found_nodes.values() if node.pod_cidr},
         identity=f"{found.namespace}/{identity.POD}" if drill.demand.stateful and options.stateful else "",
         fencing=drill.demand.stateful,
+        log_on_disk=len(target.within_reach(nodes)) == len(nodes),
         answering=nodes if drill.victims_answer else tuple(name for name in nodes if name not in victims),
         slowness=target.slowness,
     )

@@ -65,7 +65,15 @@ class Api(Protocol):
         """See Client."""
         ...
 
-    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> object:
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        grace_s: int | None = None,
+        resource_version: str = "",
+    ) -> object:
         """See Client."""
         ...
 
@@ -112,6 +120,11 @@ class Target(Protocol):
     @property
     def client(self) -> Api:
         """The API as the lab's administrator; safe to share between threads."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether other hosts may run drills on it, too: then a Lease in it is the lock, besides the one on disk."""
         ...
 
     @property

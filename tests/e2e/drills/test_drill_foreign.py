@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 import yaml
 
 from labctl import cli
-from labctl.drills import workload
+from labctl.drills import identity, lease, workload
 from labctl.drills.build import drill_of
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import Result
@@ -21,23 +24,28 @@ from labctl.drills.foreign import PROVIDER, ForeignTarget, fitted, lacking
 from labctl.drills.language import parse
 from labctl.drills.model import Options, Verdict
 from labctl.drills.plan import propose
+from labctl.drills.records import Entry, PhaseBegan
 from labctl.drills.runner import run
 from labctl.drills.target import open_target
+from labctl.drills.ui import Silent
 from labctl.drills.workload import Image
 from labctl.kube.client import STRATEGIC_PATCH
-from labctl.kube.resources import CONFIG_MAPS, NAMESPACES, NODES, SERVICES
+from labctl.kube.errors import ApiError
+from labctl.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, NODES, PODS, SERVICES, STATEFUL_SETS
 from labctl.runtime.errors import LabError, UsageError
+from labctl.runtime.shell import Output
 from tests.e2e.controlplane.plane import Plane
-from tests.e2e.drills.world import World
+from tests.e2e.drills.world import World, line_of
 
 FILE = """
 name: lose-pods
 steps:
   - {do: delete-pods, on: [$victim], number: 3}
 checks: [nodes-ready]
+load: {stateful: none}
 hold_s: 2
 """
-QUICK = Options(steady_s=1.0, settle_s=0.5, request_s=3.0, look_s=0.2, stateful=False)
+QUICK = Options(steady_s=1.0, settle_s=0.5, request_s=3.0, look_s=0.2)
 
 
 @pytest.fixture
@@ -69,49 +77,150 @@ def cluster(plane: Plane, folder: Path, inventory: str = "") -> ForeignTarget:
 
 
 class Front:
-    """Answers at the node port of the drill's own service as soon as it is there, as every node's proxy does."""
+    """Answers at the node port of a service as soon as it is there, as every node's proxy does.
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane, self._server = (
-            plane,
-            http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Ok, bind_and_activate=False),
-        )
+    For the StatefulSet's with the uid of its pod, once that is Ready; `kept`: what it acknowledged, by uid.
+    """
+
+    def __init__(self, plane: Plane, service: str, namespace: str) -> None:
+        self._plane, self._service, self._namespace = plane, service, namespace
+        self.kept: list[tuple[str, str]] = []
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler(), bind_and_activate=False)
         self._server.daemon_threads = True
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         found = self._plane.until(
-            "the drill's service", lambda: self._plane.client.get(SERVICES, "web", workload.NAMESPACE), deadline_s=60
+            "the drill's service",
+            lambda: self._plane.client.get(SERVICES, self._service, self._namespace),
+            deadline_s=60,
         )
         self._server.server_address = ("127.0.0.1", found["spec"]["ports"][0]["nodePort"])
         self._server.server_bind()
         self._server.server_activate()
         self._server.serve_forever()
 
+    def close(self) -> None:
+        """Free the port, which may be another service's later."""
+        self._server.shutdown()
+        self._server.server_close()
 
-class _Ok(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+    def answer(self, path: str) -> str:
+        """What the service says; "" where it fails."""
+        if self._service != identity.NAME:
+            return "ok"
+        pod = self._plane.client.get(PODS, identity.POD, self._namespace)
+        ready = [one["status"] for one in pod["status"].get("conditions", ()) if one["type"] == "Ready"]
+        if ready != ["True"] or "deletionTimestamp" in pod["metadata"]:
+            return ""
+        self.kept.append((pod["metadata"]["uid"], path.partition("?")[2]))
+        return str(pod["metadata"]["uid"])
 
-    def log_message(self, format: str, *args: object) -> None: ...
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        front = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                try:
+                    said = front.answer(self.path)
+                except ApiError:
+                    said = ""
+                self.send_response(200 if said else 503)
+                self.send_header("Content-Length", str(len(said)))
+                self.end_headers()
+                self.wfile.write(said.encode())
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        return Handler
 
 
-def test_a_drill_that_needs_no_machine_runs_by_the_kubeconfig_alone(plane: Plane, tmp_path: Path) -> None:
+class Reached(ForeignTarget):
+    """Its machines are reached: each runs what the API says, and holds the records that the StatefulSet took."""
+
+    front: Front
+
+    def answers(self, name: str, *, timeout_s: float = 1.0) -> bool:
+        return True
+
+    def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
+        pods = [json.loads(bytes(raw)) for raw in self.client.list(PODS, field_selector=f"spec.nodeName={name}").items]
+        if "for file in" in argv[-1]:
+            return Output(0, "".join(f"{life} {key}\n" for life, key in self.front.kept), "")
+        if "nerdctl" not in argv[-1] or "rules" not in argv[-1]:
+            return Output(0, "", "")
+        live = [pod for pod in pods if pod["status"].get("phase") == "Running"]
+        lines = [line_of(pod["metadata"]) for pod in live if "deletionTimestamp" not in pod["metadata"]]
+        return Output(0, "\n".join([*lines, "--- rules ---"]), "")
+
+
+DEPLOYED = ((CONFIG_MAPS, "labctl-drill-writes"), (STATEFUL_SETS, identity.NAME), (SERVICES, identity.NAME))
+
+
+def all_removed(plane: Plane, namespace: str = "default") -> bool:
+    """Whether nothing is left of what a drill deploys, its lock included."""
+    left = [name for kind, name in DEPLOYED if not plane.gone(kind, name, namespace)]
+    return not left and plane.gone(LEASES, lease.NAME, lease.NAMESPACE) and plane.gone(NAMESPACES, lease.NAMESPACE, "")
+
+
+class Second(Silent):
+    """Another host, which wants to drill on the same cluster while the first one does."""
+
+    def __init__(self, try_it: Callable[[], object]) -> None:
+        self._try_it = try_it
+        self.refused: list[LabError] = []
+
+    def show(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry.what, PhaseBegan) and entry.what.name == "observe":
+                try:
+                    self._try_it()
+                except LabError as error:
+                    self.refused.append(error)
+
+
+def test_a_drill_that_needs_no_machine_runs_by_the_kubeconfig_alone_and_removes_all_even_if_killed(
+    plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(plane, tmp_path / "drills")
     addressed(plane)
     target = cluster(plane, tmp_path)
+    front = Front(plane, identity.NAME, "default")
     drill = fitted(drill_of(parse(FILE, "f.yaml")), target, QUICK)
     plane.until("a steady state", lambda: propose(drill, target, QUICK).exit_code == 0, deadline_s=60, every_s=0.2)
-    report = run(drill, target, QUICK)
+    (tmp_path / "host2").mkdir()
+    other = Second(lambda: run(drill, cluster(plane, tmp_path / "host2"), QUICK))
+    report = run(drill, target, QUICK, other)
     assert report.verdict is Verdict.PASS, report.reasons
+    [refused] = other.refused
+    assert refused.exit_code == 2
+    assert re.search(r"cluster: lose-pods, by \S+, process \d+, until \d\d:\d\d:\d\d UTC at least$", str(refused))
     assert (report.provider, report.profile) == (PROVIDER, "kubernetes")
     assert report.invariants["A"].result is Result.PASS
     assert report.invariants["D"].result is Result.NOT_APPLICABLE
     assert "no ssh access" in report.invariants["D"].evidence
-    assert plane.gone(CONFIG_MAPS, "labctl-drill-writes")
+    assert re.search(r"no ssh access; 1 pods took \d+ records of the identity", report.invariants["B"].evidence)
+    plane.until("all to be removed", lambda: all_removed(plane), deadline_s=60)
+    front.close()
+    killed_midway(plane, tmp_path, monkeypatch)
     world.close()
+
+
+def killed_midway(plane: Plane, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of a drill that has deployed all it deploys: its dead-man removes it, and gives the Lease back."""
+    (folder / "lose-pods.yaml").write_text(FILE)
+    monkeypatch.setenv("LABCTL_STATE_DIR", str(folder / "killed"))
+    argv = ["drill", "run", "-f", str(folder / "lose-pods.yaml"), "--kubeconfig", str(kubeconfig(plane))]
+    front = Front(plane, identity.NAME, "default")
+    program = [sys.executable, "-c", "from labctl.cli import main; main()"]
+    with subprocess.Popen([*program, *argv], stderr=subprocess.PIPE, text=True) as runner:
+        assert runner.stderr is not None
+        said = next((line for line in runner.stderr if "delete" in line), "")
+        runner.kill()
+    assert said
+    assert not all_removed(plane)
+    plane.until("the dead-man to remove all", lambda: all_removed(plane), deadline_s=60)
+    front.close()
 
 
 def test_a_cluster_without_a_workload_gets_one_of_the_users_image_and_keeps_nothing_of_it(
@@ -120,13 +229,18 @@ def test_a_cluster_without_a_workload_gets_one_of_the_users_image_and_keeps_noth
     for name in ("worker1", "worker2"):
         plane.node(name)
     addressed(plane)
-    Front(plane)
-    target = cluster(plane, tmp_path)
+    Front(plane, "web", workload.NAMESPACE)
+    (tmp_path / "hosts.yaml").write_text("hosts: [{node: worker1}, {node: worker2}]")
+    target = Reached(tmp_path / "state", kubeconfig(plane), tmp_path / "hosts.yaml", "kubernetes")
+    target.front = Front(plane, identity.NAME, workload.NAMESPACE)
     options = replace(QUICK, image=Image(name="example.org/web:2", port=80))
     drill = drill_of(parse(FILE, "f.yaml"))
     assert "no --image is named" in lacking(drill, target, QUICK)
     report = run(fitted(drill, target, options), target, options)
     assert report.verdict is Verdict.PASS, report.reasons
+    assert report.invariants["B"].result is Result.PASS
+    assert "1 identities in" in report.invariants["B"].evidence
+    assert "records that the StatefulSet acknowledged are on the disks" in report.invariants["A"].evidence
     plane.until("the drill's namespace to go", lambda: plane.gone(NAMESPACES, workload.NAMESPACE, ""), deadline_s=60)
 
 

@@ -33,6 +33,7 @@ class World:
         folder.mkdir()
         self.lab, self.provider, self.slowness, self.virtual_address = "plane", "fake", 1.0, ""
         self.profile: Profile = FAST
+        self.shared = False
         self.reopen = Reopen(factory=f"{__name__}:nowhere")
         self.server = _Server(("127.0.0.1", self._deploy()), self._handler())
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -84,7 +85,7 @@ class World:
         for raw in self.client.list(PODS, field_selector=f"spec.nodeName={name}").items:
             pod = json.loads(bytes(raw))
             if pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]:
-                lines.append(_line(pod["metadata"]))
+                lines.append(line_of(pod["metadata"]))
         return Output(0, "\n".join([*lines, "--- rules ---"]), "")
 
     def close(self) -> None:
@@ -139,7 +140,7 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
-def _line(meta: dict[str, str]) -> str:
+def line_of(meta: dict[str, str]) -> str:
     labels = {
         "io.kubernetes.pod.namespace": meta["namespace"],
         "io.kubernetes.pod.name": meta["name"],

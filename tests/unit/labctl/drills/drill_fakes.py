@@ -134,21 +134,34 @@ class FakeApi:
 
     def patch(self, resource: Resource, name: str, body: object, namespace: str = "") -> Document:
         assert isinstance(body, dict)
-        data, expected = body["data"], body.get("metadata", {}).get("resourceVersion")
+        meta = dict(body.get("metadata", {}))
+        expected = meta.pop("resourceVersion", None)
         with self._changed:
-            current = self._objects[resource.plural, _key(namespace, name)]
+            current = self.get(resource, name, namespace)
             if expected not in (None, current["metadata"]["resourceVersion"]):
                 raise Conflict("the object has been modified; please apply your changes to the latest version")
             if self.lose_writes and next(self._writes) % 3 == 0:
                 return self._objects[resource.plural, _key(namespace, name)]
-            self.change(resource, _key(namespace, name), lambda found: found["data"].update(data))
+            self.change(resource, _key(namespace, name), lambda found: _merge(found, {**body, "metadata": meta}))
             return self._objects[resource.plural, _key(namespace, name)]
 
     def post(self, resource: Resource, name: str, subresource: str, body: object, namespace: str = "") -> Document:
         raise NotFound(f"{resource.plural}/{subresource} is not served here")
 
-    def delete(self, resource: Resource, name: str, namespace: str = "", *, grace_s: int | None = None) -> None:
-        self.remove(resource, _key(namespace, name))
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        grace_s: int | None = None,
+        resource_version: str = "",
+    ) -> None:
+        with self._changed:
+            found = self.get(resource, name, namespace)
+            if resource_version not in ("", found["metadata"]["resourceVersion"]):
+                raise Conflict("the object has been modified")
+            self.remove(resource, _key(namespace, name))
 
     @contextmanager
     def watch(
@@ -175,6 +188,17 @@ class FakeApi:
                 yield WatchEvent(kind, msgspec.Raw(body))
 
 
+def _merge(found: Document, change: Document) -> None:
+    """A merge patch."""
+    for key, value in change.items():
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, dict):
+            _merge(found.setdefault(key, {}), value)
+        else:
+            found[key] = value
+
+
 def _key(namespace: str, name: str) -> str:
     return f"{namespace}/{name}" if namespace else name
 
@@ -199,6 +223,7 @@ class FakeLab:
         self.api = FakeApi()
         self.power_calls: list[str] = []
         self.armed_before_power_off: bool | None = None
+        self.shared = False
         self._lock = threading.Lock()
         self._letters = iter(f"{number:02}" for number in itertools.count())
         self._turn = itertools.count()
