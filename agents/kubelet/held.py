@@ -15,7 +15,7 @@ from agents.kubelet.runtime import ContainerSpec, RuntimeFailure
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
-from labctl.runtime.shell import Output
+from labctl.runtime.shell import Output, at_usual_priority
 
 
 def start(line: Sequence[str], spec: ContainerSpec, stem: Path, *, clock: Clock, timeout_s: float) -> Output:
@@ -28,7 +28,9 @@ def start(line: Sequence[str], spec: ContainerSpec, stem: Path, *, clock: Clock,
     argv = [sys.executable, "-m", "agents.kubelet.holder", str(stem.with_suffix(".sock")), flags, "--", *line]
     none = subprocess.DEVNULL
     with words.open("wb") as file:
-        process = subprocess.Popen(argv, stdin=none, stdout=none, stderr=file, start_new_session=True)
+        process = subprocess.Popen(
+            at_usual_priority(argv), stdin=none, stdout=none, stderr=file, start_new_session=True
+        )
 
     def lives() -> bool:
         return process.poll() is not None or _lives(stem)

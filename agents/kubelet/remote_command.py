@@ -24,6 +24,7 @@ from agents.kubelet.processes import open_process, send
 from agents.kubelet.wire import End, Port, Sink, Source, Wire, drive
 from labctl.kube.errors import BadRequest, ServerError
 from labctl.runtime.errors import LabError
+from labctl.runtime.shell import at_usual_priority
 
 IDLE_S = 4 * 3600.0  # upstream's streamingConnectionIdleTimeout
 STREAMS_S = 30.0  # upstream's streamCreationTimeout
@@ -196,7 +197,7 @@ class Exec:
         return exit_status(self._command.argv, process.wait(_KILLED_S))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        asked, line = self._asked, list(self._command.line(self._command.pid_file))
+        asked, line = self._asked, at_usual_priority(self._command.line(self._command.pid_file))
         if asked.tty:
             self._terminal, inner = os.openpty()
             try:

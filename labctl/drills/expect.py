@@ -161,6 +161,8 @@ def no_stale_status(case: Case) -> Said:
 
 def others_served(case: Case) -> Said:
     """By the nodes that were left alone, the service failed no longer than its endpoints needed to move."""
+    if not case.scene.survivors:
+        return Result.NOT_APPLICABLE, "the drill leaves no other node alone"
     allowed_s = REQUEST_S * patience(case.scene.slowness)
     if (bound := case.bounds.get("error_window_s")) is not None and bound.upper_s is not None:
         allowed_s = bound.upper_s

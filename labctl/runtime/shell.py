@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,8 +47,16 @@ class Shell(Protocol):
         ...
 
 
+def at_usual_priority(argv: Sequence[str]) -> list[str]:
+    """`argv`, run at the usual priority where ours is higher: what we start does not compete with us."""
+    own = os.nice(0)
+    if own >= 0 or shutil.which(argv[0]) is None:  # what is not there is missed under its own name
+        return list(argv)
+    return ["nice", "-n", str(-own), *argv]
+
+
 class LocalShell:
-    """Runs programs on this machine."""
+    """Runs programs on this machine, none at a higher priority than the usual one."""
 
     def run(
         self,
@@ -64,7 +73,7 @@ class LocalShell:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         try:
             done = subprocess.run(
-                list(argv),
+                at_usual_priority(argv),
                 input=data,
                 capture_output=True,
                 timeout=timeout_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -178,6 +179,13 @@ def test_only_what_fails_by_the_other_nodes_counts_against_them() -> None:
     assert expect.others_served(told(*good, asked(9, 1.0, "10.0.0.20", ok=False)))[0] is Result.PASS
     bad = [asked(10, 1.0, "10.0.0.21", ok=False), asked(11, 5.0, "10.0.0.21", ok=False)]
     failed(expect.others_served(told(*good, *bad)), "2 of 5 requests")
+
+
+def test_where_every_worker_is_struck_nothing_is_asked_of_others() -> None:
+    case = told()
+    struck = msgspec.structs.replace(case.scene, victims=case.scene.nodes)
+    verdict, words = expect.others_served(replace(case, scene=struck))
+    assert (verdict, words) == (Result.NOT_APPLICABLE, "the drill leaves no other node alone")
 
 
 def asked(number: int, at: float, via: str, *, ok: bool = True) -> tuple[float, Record]:
