@@ -58,7 +58,7 @@ class Rules:
     def _now(self) -> int:
         try:
             return self._kernel.generation()
-        except (LabError, OSError):
+        except LabError:
             return -1
 
     def _read(self) -> Names:

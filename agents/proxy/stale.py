@@ -5,7 +5,7 @@ UDP, as upstream: a flow sticks to the endpoint it began with, so it is cut once
 its connections; but then a client of an endpoint that vanished hangs for minutes (kubernetes/kubernetes#100698). We
 cut a TCP connection only when nobody is left to finish it: its endpoint is gone from every EndpointSlice, or it is
 condemned on a node that the cluster holds for dead. The client's next packet then meets another endpoint, which
-resets the connection at once.
+resets the connection at once. What both ends have closed needs no cut; of those there are many.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _leads_nowhere(flow: Flow, portal: Portal) -> bool:
     target = Target(flow.answers_from, flow.answers_port)
     rewritten = flow.answers_from != flow.destination
     if portal.protocol != "udp":
-        return rewritten and target not in portal.alive
+        return rewritten and target not in portal.alive and not flow.over
     if not rewritten:
         return bool(portal.everywhere)  # it began before there was an endpoint
     return target not in {*portal.everywhere, *portal.here}

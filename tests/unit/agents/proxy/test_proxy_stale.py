@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agents.proxy.netlink import Flow
@@ -38,6 +40,10 @@ def test_a_flow_to_an_endpoint_that_is_gone_is_cut(to: str, port: int, protocol:
 def test_a_connection_to_an_unready_endpoint_goes_on() -> None:
     assert not cut(flow(), world("10.1.0.2"), world("10.1.0.2", ready=False))
     assert not cut(flow(), world("10.1.0.2"), world("10.1.0.2", ready=False, serving=False, terminating=True))
+
+
+def test_a_connection_that_both_ends_have_closed_is_left_to_the_kernel() -> None:
+    assert not cut(replace(flow(), over=True), world("10.1.0.2"), world("10.1.0.3"))
 
 
 def test_a_datagram_flow_moves_on_as_soon_as_its_endpoint_is_unready() -> None:
