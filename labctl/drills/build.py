@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from labctl.drills import kinds, language
-from labctl.drills.checkers import CHECKERS, Checker
+from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import busiest
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Fault, Lift, Pause, Step, Together
 from labctl.drills.faults_network import peers
+from labctl.drills.findings import Checker
 from labctl.drills.language import DrillFile, Victims
 from labctl.drills.measures import Measures
 from labctl.drills.model import Demand, Drill, Facts

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from labctl.drills.checkers import Case, Checker, Result, Said, watches_whole
+from labctl.drills.check_watches import watches_whole
 from labctl.drills.contract import REQUEST_S, patience
+from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.inspection import steady_looks
 from labctl.drills.measures import (
     NOT_READY,

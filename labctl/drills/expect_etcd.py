@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.contract import REQUEST_S, patience
 from labctl.drills.expect import Expectation
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.records import FaultEnded, Wrote
 from labctl.drills.records import Said as Remark
 

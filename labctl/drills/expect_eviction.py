@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.contract import TOLERANCE_S
 from labctl.drills.expect import Expectation, ending
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.measures import NOT_READY, UNREACHABLE, pods_over_time, zero_s
 from labctl.drills.records import FaultEnded, HealBegan, NodeSeen, PodSeen, Started
 from labctl.kube.timing import PROFILES

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.expect import Expectation
 from labctl.drills.faults_hogs import CPU_HOG, DISK_HOG, LEFT_OUT, MEMORY_HOG, MODEST
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.measures import zero_s
 from labctl.drills.records import FaultEnded, NodeSeen, PodSeen
 

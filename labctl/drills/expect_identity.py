@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labctl.drills.checkers import Case, Result, Said, one_per_identity
+from labctl.drills.check_containers import one_per_identity
 from labctl.drills.expect import Expectation
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.history import History
 from labctl.drills.records import FaultBegan
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.expect import Expectation
 from labctl.drills.faults_masters import LEASE_OF
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.measures import handovers, pods_over_time, zero_s
 from labctl.drills.records import LEADERS, LeaseSeen, PodSeen
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.contract import TOLERANCE_S
 from labctl.drills.expect import Expectation, ending
 from labctl.drills.faults_shutdown import CRITICAL, ORDINARY
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.records import FaultBegan, HealBegan, NodeSeen, PodSeen
 
 _SAID = "KubeletNotReady"

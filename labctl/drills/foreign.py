@@ -27,8 +27,8 @@ from labctl.drills.actions import (
     Uncordon,
     Untaint,
 )
-from labctl.drills.checkers import Case, Checker, Result, Said
 from labctl.drills.faults import heals_of
+from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.hosts import Host, Inventory
 from labctl.drills.model import Drill, Options
 from labctl.drills.records import Inspected, Sampled

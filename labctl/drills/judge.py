@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labctl.drills.checkers import Case, Finding, Result, check_all
+from labctl.drills.checkers import check_all
 from labctl.drills.contract import TOLERANCE_S, Bound
+from labctl.drills.findings import Case, Finding, Result
 from labctl.drills.history import History
 from labctl.drills.measures import Measures, measure, zero_s
 from labctl.drills.model import Drill, Judged, Report, Timed, Verdict

@@ -14,9 +14,10 @@ from typing import Literal
 
 import msgspec
 
-from labctl.drills.checkers import CHECKERS, Checker, Finding
+from labctl.drills.checkers import CHECKERS
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Step
+from labctl.drills.findings import Checker, Finding
 from labctl.drills.measures import Measures
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.workload import IMAGE, Image

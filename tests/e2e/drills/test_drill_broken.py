@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Finding, Result
+from labctl.drills.findings import Finding, Result
 from labctl.drills.model import Options, Verdict
 from labctl.drills.runner import run
 from tests.unit.labctl.drills.drill_fakes import FakeLab

@@ -19,7 +19,7 @@ from labctl import cli
 from labctl.drills import identity, lease, workload
 from labctl.drills.build import drill_of
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Result
+from labctl.drills.findings import Result
 from labctl.drills.foreign import PROVIDER, ForeignTarget, fitted, lacking
 from labctl.drills.language import parse
 from labctl.drills.model import Options, Verdict

@@ -10,8 +10,8 @@ import pytest
 
 from labctl.drills.actions import Action
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Result
 from labctl.drills.faults import PowerOff
+from labctl.drills.findings import Result
 from labctl.drills.model import Options, Verdict
 from labctl.drills.records import Entry, PhaseBegan
 from labctl.drills.runner import run

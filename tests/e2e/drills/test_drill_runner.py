@@ -20,9 +20,9 @@ from labctl.drills import history, lock, undo
 from labctl.drills.actions import DeleteObject, PowerOn
 from labctl.drills.aside import Stopped
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Result
 from labctl.drills.contract import Bound
 from labctl.drills.faults import Lift, Pause, PowerOff
+from labctl.drills.findings import Result
 from labctl.drills.judge import judge
 from labctl.drills.model import Options, Report, Verdict
 from labctl.drills.records import Entry, FaultBegan, HealBegan, HealEnded, Interrupted, PhaseBegan, Probed, Said

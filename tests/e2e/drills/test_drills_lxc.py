@@ -16,9 +16,9 @@ import pytest
 from labctl.config import settings
 from labctl.drills import inspection, steady, undo, workload
 from labctl.drills.actions import Action, Inside, inside
-from labctl.drills.checkers import Result
 from labctl.drills.faults import heals_of
 from labctl.drills.faults_process import Freeze
+from labctl.drills.findings import Result
 from labctl.drills.identity import POD
 from labctl.drills.lab import LabTarget
 from labctl.drills.model import Options, Verdict

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from labctl.drills.actions import OUT_OF_SERVICE, Rejoin, Untaint
-from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_identity import only_force_doubles
 from labctl.drills.faults_identity import BringHome, DeleteNode, ForceDelete, OutOfService
+from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.identity import POD
 from labctl.drills.measures import measure

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from labctl.drills.catalog.etcd_trouble import DRILL
-from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_etcd import refused_cleanly
 from labctl.drills.faults_etcd import NoSpace
+from labctl.drills.findings import Case, Result
 from labctl.drills.measures import measure
 from labctl.drills.records import FaultEnded, Record, Said, Wrote
 from labctl.runtime.shell import Output

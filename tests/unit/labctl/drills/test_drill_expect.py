@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from labctl.drills import expect, expect_eviction
-from labctl.drills.checkers import Case, Result, Said
 from labctl.drills.contract import unbroken
+from labctl.drills.findings import Case, Result, Said
 from labctl.drills.history import History
 from labctl.drills.measures import measure
 from labctl.drills.records import (

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_hogs import hogs_evicted, pressure_told
 from labctl.drills.faults_hogs import CPU_HOG, DISK_HOG, MEMORY_HOG, MODEST, EatCpu, EatMemory, FillDisk
+from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.measures import measure
 from labctl.drills.records import Entry, FaultBegan, FaultEnded, NodeSeen, PodSeen, Record

@@ -16,8 +16,8 @@ import pytest
 from labctl.drills import identity, lives, views
 from labctl.drills.catalog.kubelet_freeze import DRILL as FREEZE
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Result
 from labctl.drills.contract import identity_moves
+from labctl.drills.findings import Result
 from labctl.drills.history import History, Recorder
 from labctl.drills.judge import judge
 from labctl.drills.measures import measure

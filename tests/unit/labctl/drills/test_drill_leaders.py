@@ -15,11 +15,11 @@ from labctl.drills.catalog.leader_freeze import DRILL as LEADER_FREEZE
 from labctl.drills.catalog.master_loss import DRILL as MASTER_LOSS
 from labctl.drills.catalog.one_way_drop import faults as one_way_drop
 from labctl.drills.catalog.partition_worker_master import faults as partition
-from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_leaders import nothing_twice, standby_leads
 from labctl.drills.faults import heals_of
 from labctl.drills.faults_masters import AwaitLeader, FreezeLeader, PowerOffLeader
 from labctl.drills.faults_network import rules
+from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.language import parse
 from labctl.drills.measures import measure

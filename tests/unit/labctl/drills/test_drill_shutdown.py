@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from labctl.drills.checkers import Case, Result
 from labctl.drills.expect_shutdown import ended_in_order, not_ready_first
 from labctl.drills.faults_shutdown import CRITICAL, ORDINARY, Guests, ShutDown
+from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.measures import measure
 from labctl.drills.records import Entry, FaultBegan, HealBegan, NodeSeen, PodSeen, Record

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Result
+from labctl.drills.findings import Result
 from labctl.drills.history import History
 from labctl.drills.judge import judge
 from labctl.drills.model import Report, Verdict

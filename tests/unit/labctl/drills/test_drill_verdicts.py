@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
-from labctl.drills.checkers import Case, Result, check_all
+from labctl.drills.checkers import check_all
 from labctl.drills.contract import REQUEST_S, out_of_reach, silent_node
+from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.judge import judge
 from labctl.drills.measures import measure
