@@ -8,8 +8,8 @@ from itertools import pairwise
 from labctl.drills import lives
 from labctl.drills.findings import Case, Result, Said, some
 from labctl.drills.history import History
-from labctl.drills.measures import condemned
 from labctl.drills.records import Counted, HealBegan, Inspected, PodSeen, Sampled
+from labctl.drills.timeline import condemned
 
 
 def one_per_identity(case: Case) -> Said:

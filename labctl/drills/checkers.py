@@ -12,8 +12,8 @@ from labctl.drills.check_watches import watches_whole
 from labctl.drills.check_writes import writes_kept
 from labctl.drills.findings import Case, Checker, Finding, Result, Said, some
 from labctl.drills.inspection import differences, unasked
-from labctl.drills.measures import ended_s, load
 from labctl.drills.records import HealEnded, Inspected, Probed
+from labctl.drills.timeline import ended_s, load
 
 
 def error_window(case: Case) -> Said:

@@ -13,15 +13,6 @@ from labctl.drills.check_watches import watches_whole
 from labctl.drills.contract import REQUEST_S, patience
 from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.inspection import steady_looks
-from labctl.drills.measures import (
-    NOT_READY,
-    UNREACHABLE,
-    condemned,
-    ended_s,
-    load,
-    slices_over_time,
-    zero_s,
-)
 from labctl.drills.records import (
     Container,
     HealBegan,
@@ -35,6 +26,7 @@ from labctl.drills.records import (
     Started,
     StreamLost,
 )
+from labctl.drills.timeline import NOT_READY, UNREACHABLE, condemned, ended_s, load, slices_over_time, zero_s
 from labctl.kube.timing import PROFILES
 
 Expectation = Mapping[str, tuple[str, Checker]]

@@ -7,8 +7,8 @@ from itertools import pairwise
 from labctl.drills.contract import TOLERANCE_S
 from labctl.drills.expect import Expectation, ending
 from labctl.drills.findings import Case, Result, Said
-from labctl.drills.measures import NOT_READY, UNREACHABLE, pods_over_time, zero_s
 from labctl.drills.records import FaultEnded, HealBegan, NodeSeen, PodSeen, Started
+from labctl.drills.timeline import NOT_READY, UNREACHABLE, pods_over_time, zero_s
 from labctl.kube.timing import PROFILES
 
 IMPOSSIBLE = "labctl-drill-impossible"  # the budget that forbids every eviction

@@ -5,8 +5,8 @@ from __future__ import annotations
 from labctl.drills.expect import Expectation
 from labctl.drills.faults_hogs import CPU_HOG, DISK_HOG, LEFT_OUT, MEMORY_HOG, MODEST
 from labctl.drills.findings import Case, Result, Said
-from labctl.drills.measures import zero_s
 from labctl.drills.records import FaultEnded, NodeSeen, PodSeen
+from labctl.drills.timeline import zero_s
 
 _EVICTED = "Evicted"
 _HOGS = {"memory": MEMORY_HOG, "disk": DISK_HOG}

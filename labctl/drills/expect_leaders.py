@@ -5,8 +5,8 @@ from __future__ import annotations
 from labctl.drills.expect import Expectation
 from labctl.drills.faults_masters import LEASE_OF
 from labctl.drills.findings import Case, Result, Said
-from labctl.drills.measures import handovers, pods_over_time, zero_s
 from labctl.drills.records import LEADERS, LeaseSeen, PodSeen
+from labctl.drills.timeline import handovers, pods_over_time, zero_s
 
 
 def standby_leads(case: Case) -> Said:

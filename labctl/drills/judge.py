@@ -8,10 +8,11 @@ from labctl.drills.checkers import check_all
 from labctl.drills.contract import TOLERANCE_S, Bound
 from labctl.drills.findings import Case, Finding, Result
 from labctl.drills.history import History
-from labctl.drills.measures import Measures, measure, zero_s
+from labctl.drills.measures import Measures, measure
 from labctl.drills.model import Drill, Judged, Report, Timed, Verdict
 from labctl.drills.narrate import Moment, tell
 from labctl.drills.records import FaultBegan, FaultEnded, HealEnded, Inspected, Interrupted, Said, Scene, Started
+from labctl.drills.timeline import zero_s
 from labctl.kube.timing import Profile
 from labctl.runtime.errors import LabError
 

@@ -1,41 +1,29 @@
-"""Measuring a drill: seconds on this host's one clock, read out of the history. Pure.
-
-Zero is the moment at which the first fault was ordered, so a slow power switch counts against the cluster's
-figures, never for them.
-"""
+"""Measuring a drill: seconds on this host's one clock, from the fault on (`timeline.py` says when that is). Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TypeVar
 
 import msgspec
 
 from labctl.drills.history import History
-from labctl.drills.records import (
-    LEADERS,
-    EndpointSeen,
-    FaultBegan,
-    FaultEnded,
-    HealBegan,
-    HealEnded,
-    LeaseSeen,
-    Logged,
-    NodeSeen,
-    PodSeen,
-    Probed,
-    Scene,
-    SliceSeen,
-    Wrote,
+from labctl.drills.records import FaultEnded, HealBegan, HealEnded, LeaseSeen, Logged, NodeSeen, Scene, Wrote
+from labctl.drills.timeline import (
+    NOT_READY,
+    UNREACHABLE,
+    condemned,
+    ended_s,
+    error_window_s,
+    handovers,
+    load,
+    pods_over_time,
+    since_zero,
+    slices_over_time,
+    toleration_s,
+    zero_s,
 )
 
-T = TypeVar("T")
-
 SLOW_S = 0.5  # an answer later than this counts as slow
-UNREACHABLE = "node.kubernetes.io/unreachable"
-NOT_READY = "node.kubernetes.io/not-ready"
-_NEVER = float("inf")
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,12 +49,6 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     requests_failed: int = 0
     requests_slow: int = 0
     error_window_s: float = 0.0
-
-
-def zero_s(history: History) -> float | None:
-    """The moment that times count from; None where no fault was begun."""
-    began = history.first(FaultBegan)
-    return began[0] if began else None
 
 
 def measure(history: History, scene: Scene) -> Measures:
@@ -106,45 +88,6 @@ def measure(history: History, scene: Scene) -> Measures:
     )
 
 
-def load(history: History) -> list[Probed]:
-    """The requests that count: those that ended after the fault. What failed while a lab became steady does not.
-
-    Nor do requests by a node whose machine was fenced, from the taint on that allowed it: nobody is reached there.
-    """
-    zero = zero_s(history)
-    probes = [probe for _, probe in history.of(Probed)]
-    if zero is None:
-        return probes
-    closed = fenced_from(history)
-    return [probe for probe in probes if ended_s(probe) >= zero and ended_s(probe) < closed.get(probe.via, _NEVER)]
-
-
-def fenced_from(history: History) -> dict[str, float]:
-    """The addresses of nodes that the cluster had powered off during the drill, and when each was given up."""
-    zero, staged = zero_s(history), history.first(Scene)
-    if zero is None or staged is None:
-        return {}
-    since: dict[str, float] = {}
-    found: dict[str, float] = {}
-    for at_s, node in history.of(NodeSeen):
-        if at_s < zero or node.event == "DELETED":
-            continue
-        if f"{UNREACHABLE}:NoExecute" in node.taints:
-            since.setdefault(node.name, at_s)
-        if node.fenced and node.name in since:
-            found.setdefault(staged[1].machines.get(node.name, node.address), since[node.name])
-    return found
-
-
-def error_window_s(probes: list[Probed]) -> float:
-    """From the first failed request's intended send to the last one's end; 0 where none failed."""
-    failed = [probe for probe in probes if not probe.ok]
-    if not failed:
-        return 0.0
-    first_s = min(probe.intended_s for probe in failed)
-    return round(max(ended_s(probe) for probe in failed) - first_s, 3)
-
-
 def _detections(history: History, scene: Scene, zero: float) -> dict[str, float | None]:
     found: dict[str, float | None] = dict.fromkeys(scene.victims)
     for at_s, node in history.of(NodeSeen):
@@ -172,51 +115,12 @@ def _silence(history: History, scene: Scene, zero: float) -> float | None:
     return round(min(silences), 3) if silences else None
 
 
-def slices_over_time(history: History, scene: Scene) -> Iterator[tuple[float, tuple[EndpointSeen, ...]]]:
-    """Every endpoint of the service, after each change of one of its slices."""
-    slices: dict[str, tuple[EndpointSeen, ...]] = {}
-    for at_s, found in history.of(SliceSeen):
-        if scene.covers_slice(found):
-            slices[found.name] = () if found.event == "DELETED" else found.endpoints
-            yield at_s, tuple(endpoint for endpoints in slices.values() for endpoint in endpoints)
-
-
 def _endpoints_gone(history: History, scene: Scene, zero: float) -> float | None:
     """When the victims first had no ready endpoint."""
-    for at_s, endpoints in _from(zero, slices_over_time(history, scene)):
+    for at_s, endpoints in since_zero(zero, slices_over_time(history, scene)):
         if not any(endpoint.ready and endpoint.node in scene.victims for endpoint in endpoints):
             return at_s
     return None
-
-
-def pods_over_time(history: History, scene: Scene) -> Iterator[tuple[float, dict[str, PodSeen]]]:
-    """The workload's pods by uid, after each change of one of them."""
-    pods: dict[str, PodSeen] = {}
-    for at_s, pod in history.of(PodSeen):
-        if not scene.covers(pod):
-            continue
-        if pod.event == "DELETED":
-            pods.pop(pod.uid, None)
-        else:
-            pods[pod.uid] = pod
-        yield at_s, dict(pods)
-
-
-def condemned(history: History, scene: Scene) -> dict[str, tuple[float | None, PodSeen]]:
-    """The workload's pods that were on a victim at the fault, by uid: when marked for deletion, and as last seen."""
-    zero = zero_s(history) or 0.0
-    found: dict[str, tuple[float | None, PodSeen]] = {}
-    for at_s, pod in history.of(PodSeen):
-        if not scene.covers(pod) or pod.node not in scene.victims:
-            continue
-        ending = pod.deleting or pod.event == "DELETED"
-        if at_s < zero:
-            found.pop(pod.uid, None)
-            if not ending:
-                found[pod.uid] = (None, pod)
-        elif pod.uid in found and found[pod.uid][0] is None:
-            found[pod.uid] = (at_s if ending else None, pod)
-    return found
 
 
 def _evicted(history: History, scene: Scene, _zero: float) -> float | None:
@@ -242,17 +146,9 @@ def _toleration_kept(history: History, scene: Scene, zero: float, heal_s: float)
     return round(min(kept), 3) if kept else None
 
 
-def toleration_s(pod: PodSeen) -> float | None:
-    """How long the pod tolerates an unreachable node; None: for ever."""
-    for key in (UNREACHABLE, ""):
-        if key in pod.tolerates_s:
-            return pod.tolerates_s[key]
-    return 0.0
-
-
 def _rescheduled(history: History, scene: Scene, zero: float) -> float | None:
     """When the workload first had its full number of Ready pods on live nodes."""
-    for at_s, pods in _from(zero, pods_over_time(history, scene)):
+    for at_s, pods in since_zero(zero, pods_over_time(history, scene)):
         ready = sum(pod.ready and not pod.deleting and pod.node in scene.survivors for pod in pods.values())
         if ready >= scene.replicas:
             return at_s
@@ -264,7 +160,7 @@ def _endpoints_full(history: History, scene: Scene, zero: float) -> float | None
     healed = history.first(HealBegan)
     live_again_s = healed[0] if healed else float("inf")
     full_s = None
-    for at_s, endpoints in _from(zero, slices_over_time(history, scene)):
+    for at_s, endpoints in since_zero(zero, slices_over_time(history, scene)):
         ready = [endpoint for endpoint in endpoints if endpoint.ready]
         # After the heal a victim is alive again, and an endpoint there is as good as any.
         live = at_s >= live_again_s or all(endpoint.node in scene.survivors for endpoint in ready)
@@ -283,11 +179,6 @@ def _serving_again(history: History, scene: Scene, zero: float) -> float | None:
     probes = load(history)
     again_s = max([full_s, *(ended_s(probe) for probe in probes if not probe.ok)])
     return again_s if any(probe.ok and probe.intended_s >= again_s for probe in probes) else None
-
-
-def ended_s(probe: Probed) -> float:
-    """When the request's fate was known."""
-    return probe.intended_s + probe.latency_s
 
 
 def _ready_again(history: History, scene: Scene, heal_s: float) -> float | None:
@@ -325,21 +216,6 @@ def _write_gap(history: History, zero: float) -> float | None:
     return round(max(gaps), 3) if gaps else None
 
 
-def handovers(history: History) -> dict[str, float]:
-    """When each lease of a leader first had another holder than before the fault; those that changed hands."""
-    zero = zero_s(history) or 0.0
-    before: dict[str, str] = {}
-    found: dict[str, float] = {}
-    for at_s, lease in history.of(LeaseSeen):
-        if lease.namespace != LEADERS or not lease.holder:
-            continue
-        if at_s < zero:
-            before[lease.name] = lease.holder
-        elif lease.holder != before.get(lease.name, lease.holder):
-            found.setdefault(lease.name, at_s)
-    return found
-
-
 def _identity_again(history: History, zero: float) -> float | None:
     """When a pod took a record that was not the one of before the fault."""
     before = ""
@@ -349,21 +225,6 @@ def _identity_again(history: History, zero: float) -> float | None:
         elif record.life and record.life != before:
             return at_s
     return None
-
-
-def _from(zero: float, states: Iterable[tuple[float, T]]) -> Iterator[tuple[float, T]]:
-    """The state that held at `zero`, as of then, and every later one."""
-    held: tuple[T] | None = None
-    passed = False
-    for at_s, state in states:
-        if at_s >= zero:
-            if held is not None and not passed:
-                yield zero, held[0]
-            passed = True
-            yield at_s, state
-        held = (state,)
-    if held is not None and not passed:
-        yield zero, held[0]
 
 
 def _all_at(times: dict[str, float | None]) -> float | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from labctl.drills import records
-from labctl.drills.measures import NOT_READY, UNREACHABLE
 from labctl.drills.records import Entry, Scene
+from labctl.drills.timeline import NOT_READY, UNREACHABLE
 
 _QUIET_S = 1.5  # a burst of failures is over when none followed for this long
 _SILENCE = (UNREACHABLE, NOT_READY)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labctl.drills.history import History
-from labctl.drills.measures import load, slices_over_time, zero_s
 from labctl.drills.model import Judged, Report
 from labctl.drills.records import (
     FaultBegan,
@@ -25,6 +24,7 @@ from labctl.drills.records import (
     Scene,
     Wrote,
 )
+from labctl.drills.timeline import load, slices_over_time, zero_s
 
 _BUCKETS = 140
 _LANES = 40  # of a kind; more would not be read

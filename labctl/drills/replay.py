@@ -9,10 +9,10 @@ from pathlib import Path
 from labctl.drills import history as histories
 from labctl.drills.compare import load
 from labctl.drills.history import History
-from labctl.drills.measures import zero_s
 from labctl.drills.model import Report
 from labctl.drills.narrate import Narrator
 from labctl.drills.records import Entry, PhaseBegan
+from labctl.drills.timeline import zero_s
 from labctl.drills.ui import Status, Ui
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import UsageError

@@ -19,7 +19,7 @@ from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
 from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.loads import Loads, Starter
-from labctl.drills.measures import measure, zero_s
+from labctl.drills.measures import measure
 from labctl.drills.model import Drill, Options
 from labctl.drills.observe import Observers
 from labctl.drills.progress import Progress
@@ -37,6 +37,7 @@ from labctl.drills.records import (
 )
 from labctl.drills.sampler import Sampler
 from labctl.drills.target import Target
+from labctl.drills.timeline import zero_s
 from labctl.drills.ui import Ui
 from labctl.drills.undo import Pending
 from labctl.runtime.clock import Clock

@@ -10,8 +10,8 @@ import pytest
 
 from labctl.drills import inside, views
 from labctl.drills.inspection import differences
-from labctl.drills.measures import toleration_s
 from labctl.drills.records import Counted, EndpointSeen, SliceSeen
+from labctl.drills.timeline import toleration_s
 from tests.unit.labctl.drills.drill_tales import inspected
 
 
