@@ -19,6 +19,7 @@ from labctl.runtime.errors import LabError
 from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Link, Power
 
+BOOT_S = 120.0  # a machine's, with hardware of its own
 _TRIES = 20  # of a change on condition
 
 
@@ -26,7 +27,12 @@ class PowerOn(msgspec.Struct, frozen=True, tag="power-on"):
     """Start a machine and wait until its sshd answers."""
 
     node: str
-    boot_s: float = 120.0
+    boot_s: float = BOOT_S
+
+    @classmethod
+    def of(cls, node: str, target: Target) -> PowerOn:
+        """With as long to boot as machines of this target need."""
+        return cls(node=node, boot_s=BOOT_S * max(1.0, target.slowness))
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; a sentence of evidence. DeadlineExceeded where the machine does not come up."""
@@ -148,7 +154,7 @@ class Rejoin(msgspec.Struct, frozen=True, tag="rejoin"):
     """Wait until a machine's Node is there: its kubelet makes it anew."""
 
     node: str
-    boot_s: float = 120.0
+    boot_s: float = BOOT_S
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; DeadlineExceeded where it does not come."""
@@ -221,7 +227,7 @@ def _powered_on(target: Target, node: str, clock: Clock) -> bool:
     """Power a machine on that is off (the cluster may have fenced it, for it was silent); whether that was needed."""
     if target.power(node) is not Power.OFF:
         return False
-    PowerOn(node=node, boot_s=120.0 * max(1.0, target.slowness)).apply(target, clock)
+    PowerOn.of(node, target).apply(target, clock)
     return True
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from labctl.drills.actions import Action, PowerOn, Resume, inside
+from labctl.drills.actions import BOOT_S, Action, PowerOn, Resume, inside
 from labctl.drills.target import Target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
@@ -18,7 +18,6 @@ from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
 _CONFIRM_S = 5.0
-_BOOT_S = 120.0
 
 
 class Fault(Protocol):
@@ -153,7 +152,7 @@ class PowerOff(OnNode):
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
-        return (PowerOn(node=self.node, boot_s=_BOOT_S * max(1.0, target.slowness)),)
+        return (PowerOn.of(self.node, target),)
 
     def inject(self, target: Target) -> None:
         """See `Fault`."""
@@ -192,7 +191,7 @@ class Reset(OnNode):
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """It heals itself; where it does not boot, power helps."""
-        return (PowerOn(node=self.node, boot_s=_BOOT_S * max(1.0, target.slowness)),)
+        return (PowerOn.of(self.node, target),)
 
     def inject(self, target: Target) -> None:
         """See `Fault`."""
@@ -210,7 +209,7 @@ class Reset(OnNode):
             except LabError:
                 return False
 
-        deadline_s = _BOOT_S * max(1.0, target.slowness)
+        deadline_s = BOOT_S * max(1.0, target.slowness)
         try:
             wait_for(booted, what=f"{self.node} to boot", deadline_s=deadline_s, clock=clock, every_s=0.1)
         except DeadlineExceeded:

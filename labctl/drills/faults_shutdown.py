@@ -14,7 +14,7 @@ from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
 ORDINARY, CRITICAL = "labctl-drill-ordinary", "labctl-drill-critical"
-_BOOT_S, _DOWN_S = 120.0, 60.0
+_DOWN_S = 60.0
 _SLEEP = ("sleep", "86400")
 
 
@@ -60,7 +60,7 @@ class ShutDown(OnNode):
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
-        return (PowerOn(node=self.node, boot_s=_BOOT_S * max(1.0, target.slowness)),)
+        return (PowerOn.of(self.node, target),)
 
     def inject(self, target: Target) -> None:
         """It answers before it goes."""

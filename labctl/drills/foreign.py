@@ -17,16 +17,7 @@ import msgspec
 
 from labctl.config import settings
 from labctl.drills import hosts, lives, steady, workload
-from labctl.drills.actions import (
-    Action,
-    DeleteObject,
-    PlugIn,
-    PowerOn,
-    Rejoin,
-    Resume,
-    Uncordon,
-    Untaint,
-)
+from labctl.drills.actions import Action, DeleteObject, PlugIn, PowerOn, Rejoin, Resume, Uncordon, Untaint
 from labctl.drills.faults import heals_of
 from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.hosts import Host, Inventory
