@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,24 +21,17 @@ from labctl.drills.contract import Bound
 from labctl.drills.faults import Lift, Pause, PowerOff
 from labctl.drills.findings import Result
 from labctl.drills.judge import judge
-from labctl.drills.model import Options, Report, Verdict
-from labctl.drills.records import Entry, FaultBegan, HealBegan, HealEnded, Interrupted, PhaseBegan, Probed, Said
+from labctl.drills.model import Report, Verdict
+from labctl.drills.records import FaultBegan, HealBegan, HealEnded, Probed, Said
 from labctl.drills.registry import catalog, drill_named
 from labctl.drills.runner import heal, run
 from labctl.drills.steady import NotSteady
-from labctl.drills.ui import Silent
 from labctl.kube.fencing import CONDITION
 from labctl.kube.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES
-from labctl.runtime.clock import SystemClock
 from labctl.runtime.errors import LabError, UsageError
 from labctl.runtime.loop import wait_for
+from tests.e2e.drills.quickly import CLOCK, QUICK, At, healed, quick
 from tests.unit.labctl.drills.drill_fakes import TINY, FakeLab
-
-CLOCK = SystemClock()
-QUICK = Options(
-    steady_s=0.5, steady_deadline_s=5.0, settle_s=0.5, patience_s=0.5, heal_deadline_s=1.0, converge_deadline_s=5.0,
-    sample_s=0.5, look_s=0.2, request_s=0.4, stateful=False,
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -53,26 +43,6 @@ def lab(tmp_path: Path) -> Iterator[FakeLab]:
 
 def broken(tmp_path: Path, *faults: str) -> FakeLab:
     return FakeLab(tmp_path / "drills", faults=faults)
-
-
-class At(Silent):
-    """Does something when a phase begins."""
-
-    def __init__(self, phase: str, act: object) -> None:
-        self.phase, self.act = phase, act
-        self.said: list[str] = []
-
-    def show(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if isinstance(entry.what, PhaseBegan) and entry.what.name == self.phase:
-                self.act()  # type: ignore[operator]
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-def healed(lab: FakeLab) -> bool:
-    return lab.power("worker1").value == "running" and undo.load(lab.drills_dir) is None
 
 
 @dataclass
@@ -182,10 +152,6 @@ def test_the_report_can_be_made_again_from_the_record_on_disk(passed: Passed) ->
     run_dir = passed.report.run_dir
     again = judge(history.load(Path(run_dir) / history.NAME), DRILL, TINY, run_dir=run_dir)
     assert msgspec.json.encode(again) == msgspec.json.encode(passed.report)
-
-
-def quick(**changes: object) -> Options:
-    return replace(QUICK, **changes)  # type: ignore[arg-type]
 
 
 def test_a_node_asked_for_by_name_is_the_one_struck(lab: FakeLab) -> None:
@@ -417,120 +383,6 @@ def test_a_full_disk_is_no_pass_and_the_lab_is_healed(lab: FakeLab, monkeypatch:
     assert report.verdict is Verdict.UNKNOWN
     assert "No space left" in report.reasons[0]
     assert healed(lab)
-
-
-# -- the runner killed ------------------------------------------------------------------------------------------------
-
-_RUNNER = """
-import sys
-import threading
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.unit.labctl.drills.drill_fakes import FakeLab
-from tests.e2e.drills.test_drill_runner import At, QUICK, DRILL, run
-from labctl.drills import report
-from labctl.drills.records import PhaseBegan
-
-write = report.write
-
-def slowly(*what):
-    print("report", flush=True)
-    threading.Event().wait(1.0)
-    return write(*what)
-
-report.write = slowly
-
-class Loud(At):
-    def show(self, entries):
-        for entry in entries:
-            if isinstance(entry.what, PhaseBegan):
-                print(entry.what.name, flush=True)
-
-print("verdict", run(DRILL, FakeLab(Path({folder!r})), QUICK, Loud("", None)).verdict, flush=True)
-"""
-
-
-def start_runner(folder: Path) -> subprocess.Popen[str]:
-    script = _RUNNER.format(root=str(Path(__file__).parents[4]), folder=str(folder))
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_unlocked(folder: Path) -> None:
-    """Until neither the runner nor its dead-man holds the lab."""
-
-    def free() -> bool:
-        try:
-            os.close(lock.take(folder, "test"))
-        except lock.Busy:
-            return False
-        return True
-
-    wait_for(free, what="the dead-man to finish", deadline_s=20.0, clock=CLOCK, every_s=0.05)
-
-
-PHASES = ("prepare", "steady", "arm", "fault", "observe", "heal", "converge", "judge", "clean-up", "report")
-
-
-def kill_at(phase: str, folder: Path) -> Path:
-    """Start a runner, kill -9 it as it enters `phase`, wait for its dead-man; the lab's folder."""
-    runner = start_runner(folder)
-    assert runner.stdout is not None
-    reached = any(line.strip() == phase for line in runner.stdout)
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
-    assert reached, f"the runner never reached {phase}"
-    wait_unlocked(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
-    """A lab for each phase, its runner killed there; all at once, since they mostly wait."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        yield {phase: pool.submit(kill_at, phase, tmp_path_factory.mktemp(phase) / "drills") for phase in PHASES}
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_runner_killed_at_any_phase_leaves_a_healed_lab(killed: dict[str, Future[Path]], phase: str) -> None:
-    folder = killed[phase].result(timeout=60)
-    assert json.loads((folder / "power.json").read_text())["worker1"] == "running"
-    assert undo.load(folder) is None
-    assert not list(folder.glob(".undo.json.*"))
-    told = history.load(next(folder.glob("2*")) / history.NAME)
-    entered = [began.name for _, began in told.of(PhaseBegan)]  # the last of PHASES begins when all others are over
-    through = [name for name in PHASES[: PHASES.index(phase) + 1] if name != "report"]
-    assert entered[: len(through)] == through
-    if phase in {"observe", "heal", "converge"}:
-        run_dir = next(folder.glob("2*"))
-        told = history.load(run_dir / history.NAME)
-        assert told.first(Interrupted) is not None
-        assert told.last(HealEnded) is not None
-        written = json.loads((run_dir / "report.json").read_text())
-        assert written["verdict"] == "unknown"
-        assert "interrupted: the runner died" in written["reasons"]
-
-
-def test_a_runner_that_hangs_past_its_time_is_healed_over_its_head(tmp_path: Path) -> None:
-    folder = tmp_path / "drills"
-    runner = start_runner(folder)
-    assert runner.stdout is not None
-    for line in runner.stdout:
-        if line.strip() == "observe":
-            break
-    runner.send_signal(signal.SIGSTOP)
-    pending = undo.load(folder)
-    assert pending is not None
-    assert json.loads((folder / "power.json").read_text())["worker1"] == "off"
-    undo.save(folder, msgspec.structs.replace(pending, heal_by_s=0.0))
-    wait_for(
-        lambda: json.loads((folder / "power.json").read_text())["worker1"] == "running",
-        what="the dead-man to heal",
-        deadline_s=10.0,
-        clock=CLOCK,
-    )
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
-    wait_unlocked(folder)
 
 
 def test_a_drill_that_is_not_there_is_guessed_at() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from labctl.drills import history, undo
 from labctl.drills.records import HealEnded, Interrupted
-from tests.e2e.drills.test_drill_runner import wait_unlocked
+from tests.e2e.drills.quickly import wait_unlocked
 
 _RUNNER = """
 import sys
@@ -24,7 +24,9 @@ from labctl.drills import progress
 from labctl.drills.records import PhaseBegan
 from labctl.drills.ui import Silent
 from tests.unit.labctl.drills.drill_fakes import FakeLab
-from tests.e2e.drills.test_drill_runner import QUICK, DRILL, run
+from labctl.drills.catalog.worker_power_loss import DRILL
+from labctl.drills.runner import run
+from tests.e2e.drills.quickly import QUICK
 
 progress.COLLECT_S = progress.CLEAN_UP_S = progress.FLIGHT_S = 0.5
 lab = FakeLab(Path({folder!r}))

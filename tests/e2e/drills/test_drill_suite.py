@@ -30,7 +30,7 @@ from labctl.drills.ui import Silent, Ui
 from labctl.kube.errors import Unavailable
 from labctl.kube.resources import CONFIG_MAPS, NODES
 from labctl.runtime.errors import LabError, UsageError
-from tests.e2e.drills.test_drill_runner import QUICK, healed
+from tests.e2e.drills.quickly import QUICK, healed
 from tests.unit.labctl.drills.drill_fakes import TINY, FakeLab
 
 
