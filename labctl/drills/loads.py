@@ -52,7 +52,7 @@ class Starter:
     def start(self, scene: Scene, demand: Demand, options: Options, stop: Stop) -> Loads:
         """All that the drill demands; NotSteady where the StatefulSet takes no records."""
         attend = self._progress.attend
-        target, period_s = self._target, 1.0 / demand.writes_per_s
+        target, period_s = self._target, 1.0 / options.writes_per_s
         timeout_s = options.request_s * patience(target.slowness)
         load = Load(
             addresses=steady.load_addresses(target, scene),

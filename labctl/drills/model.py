@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from labctl.drills.checkers import CHECKERS
-from labctl.drills.contract import Bound
+from labctl.drills.contract import Bound, patience
 from labctl.drills.faults import Step
 from labctl.drills.findings import Checker, Finding
 from labctl.drills.measures import Measures
@@ -50,7 +50,7 @@ class Demand:
 
     rate_per_s: float | None = None  # HTTP requests; None: as the options say
     path: str = "/"
-    writes_per_s: float = 2.0  # sequenced records to the API
+    writes_per_s: float | None = None  # sequenced records to the API; None: as the options say
     stateful: Mode | Literal[""] = ""  # to a StatefulSet as well, whose pod is fenced so; it runs on a victim at first
 
 
@@ -83,7 +83,8 @@ class Options:
     image: Image | None = None  # of a workload of our own; None: the one that every lab has
     log_image: str = IMAGE  # of the StatefulSet that a drill asks for: busybox, with httpd
     stateful: bool = True  # where a drill asks for a StatefulSet: needs an image of ours, and pods that really run
-    rate_per_s: float = 20.0
+    rate_per_s: float = 20.0  # HTTP requests, to machines that are not slow
+    writes_per_s: float = 2.0  # sequenced records, likewise
     request_s: float = 1.0  # a request's own timeout, on machines that are not slow
     steady_s: float = 3.0  # requests must succeed this long before the fault
     steady_deadline_s: float = 60.0
@@ -94,9 +95,17 @@ class Options:
     sample_s: float = 3.0  # between looks into the machines while the fault lasts
     look_s: float = 1.0  # and while the lab converges
 
-    def under(self, demand: Demand) -> Options:
-        """With the rate that a drill asks for."""
-        return self if demand.rate_per_s is None else replace(self, rate_per_s=demand.rate_per_s)
+    def under(self, demand: Demand, slowness: float) -> Options:
+        """With the rates that a drill asks for; where it asks for none, a load that slow machines can bear, too.
+
+        A fault on an emulated machine is to be seen, not the want of processors for twenty requests a second.
+        """
+        share = 1.0 / patience(slowness)
+        return replace(
+            self,
+            rate_per_s=demand.rate_per_s or share * self.rate_per_s,
+            writes_per_s=demand.writes_per_s or share * self.writes_per_s,
+        )
 
 
 class Timed(msgspec.Struct, frozen=True):

@@ -75,11 +75,11 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
 
 
 def _load(drill: Drill, options: Options, scene: Scene) -> str:
-    rate_per_s, demand = options.under(drill.demand).rate_per_s, drill.demand
+    rates, demand = options.under(drill.demand, scene.slowness), drill.demand
     ways = " and ".join(scene.answering) or "no node"
     return (
-        f"{rate_per_s:g} requests a second for {demand.path} to {ways}; "
-        f"{demand.writes_per_s:g} sequenced records a second to the API"
+        f"{rates.rate_per_s:g} requests a second for {demand.path} to {ways}; "
+        f"{rates.writes_per_s:g} sequenced records a second to the API"
         + (
             f", and as many to the StatefulSet's pod {scene.identity} (fencing: {scene.fencing})"
             if scene.identity

@@ -56,7 +56,7 @@ class Session:
 
     def __init__(self, drill: Drill, target: Target, options: Options, run_dir: Path, clock: Clock) -> None:
         self._drill, self._target, self._clock = drill, target, clock
-        self._options = options.under(drill.demand)
+        self._options = options.under(drill.demand, target.slowness)
         self.run_dir = run_dir
         self.recorder = Recorder(run_dir / NAME, clock)
         self.progress = Progress(self.recorder, clock, target.slowness)

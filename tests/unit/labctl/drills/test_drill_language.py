@@ -19,7 +19,7 @@ from labctl.drills.faults import Lift, Pause, PowerOff, Together, heals_of
 from labctl.drills.faults_api import DeletePods, Drain
 from labctl.drills.faults_network import Cut
 from labctl.drills.faults_process import Freeze, Kill
-from labctl.drills.model import Drill, Facts
+from labctl.drills.model import Demand, Drill, Facts, Options
 from labctl.drills.records import Scene
 from labctl.drills.registry import drill_from, drill_of_run
 from labctl.kube.timing import FAST
@@ -370,3 +370,19 @@ def test_the_faults_modules_are_all_looked_into() -> None:
     modules = {found.__module__ for found in kinds.kinds().values()}
     assert isinstance(faults, ModuleType)
     assert {"labctl.drills.faults", "labctl.drills.faults_network", "labctl.drills.faults_process"} <= modules
+
+
+@pytest.mark.parametrize(
+    ("asked", "slowness", "rates"),
+    [
+        (Demand(), 1.0, (20, 2)),
+        (Demand(), 2.0, (10, 1)),
+        (Demand(), 12.0, (5, 0.5)),
+        (Demand(rate_per_s=30), 12.0, (30, 0.5)),
+    ],
+)
+def test_slow_machines_bear_a_smaller_load_unless_a_drill_names_one(
+    asked: Demand, slowness: float, rates: tuple[float, float]
+) -> None:
+    under = Options().under(asked, slowness)
+    assert (under.rate_per_s, under.writes_per_s) == rates
