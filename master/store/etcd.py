@@ -15,9 +15,10 @@ import msgspec
 
 from labctl.runtime.clock import Clock
 from master.store.calls import Calls
+from master.store.connection import Tls
 from master.store.fanout import Subscription
 from master.store.feed import Feed
-from master.store.gateway import DEADLINE_S, EtcdError, Gateway, Lost, Tls
+from master.store.gateway import DEADLINE_S, EtcdError, Gateway, Lost
 from master.store.messages import Compare, DeleteRange, KeyValue, Operation, Put, Range, Status, Txn
 from master.store.protocol import Change, Compacted, Entry, KeyExists, Page, Progress, RevisionMismatch, StoreError
 

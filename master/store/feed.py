@@ -14,8 +14,9 @@ import msgspec
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff
 from master.store.calls import Calls
+from master.store.connection import Stream
 from master.store.fanout import Fanout
-from master.store.gateway import Gateway, Stream
+from master.store.gateway import Gateway
 from master.store.messages import Event, WatchCreate, Watched, WatchRequest, WatchResponse
 from master.store.protocol import Change, Compacted, Refused, StoreError
 

@@ -1,42 +1,27 @@
 """etcd's JSON gateway over HTTP/1.1: pooled keep-alive connections, deadlines, several endpoints, one streaming watch.
 
-It speaks just the HTTP that etcd's gateway speaks, on plain sockets, so that gevent can drive it. Measured against a
-pooled urllib3, 1 KiB compare-and-swap on one connection: 0.47 ms and 0.04 ms of CPU here, 0.75 ms and 0.26 ms there;
-on an emulated machine the CPU is what counts. It knows nothing of keys and revisions.
+It knows nothing of keys and revisions; `connection.py` has the HTTP.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import msgspec
 
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Backoff
-from labctl.runtime.sockets import keep_alive, keepalive
-from labctl.runtime.tls import isolated
-from master.store.http1 import Body, read_head
+from master.store.connection import Connection, Silent, Stream, Tls
+from master.store.http1 import read_head
 from master.store.protocol import Refused, StoreError
 
-_KEEPALIVE = keepalive(idle_s=5, every_s=3, probes=3)
-_ESTABLISHED = b"\x01"  # tcp(7), TCP_INFO: the first byte is the connection's state
-_RECEIVE_BYTES = 256 * 1024
 _IDLE_CONNECTIONS, _CONCURRENT_CALLS = 32, 128
-_CONNECT_S = 3.0
 DEADLINE_S = 30.0  # a call's, where etcd is there but slow: upstream leaves it the whole request's 60 s
 _UNREACHABLE_S = 10.0  # a call's, where no endpoint can be reached
 _HOME_EVERY_S, _HOME_S = 5.0, 1.0  # how often the first endpoint is asked again after it failed, and how long it has
-
-
 _READ = "/v3/kv/range"  # without an effect, so that it may be tried on an endpoint in doubt
-
-
 _FULL = (
     "delete what nobody needs, wait 10 minutes for its history to go, "
     "then `etcdctl defrag` on each master and `etcdctl alarm disarm` on one"
@@ -54,103 +39,6 @@ class EtcdError(Refused):
         hint = _FULL if "space exceeded" in text else ""
         super().__init__(f"etcd: {text}", too_large="too large" in text or "larger than max" in text, hint=hint)
         self.code, self.text = code, text
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Files for mutual TLS with etcd: its CA, our client certificate and key (PEM)."""
-
-    ca_file: str
-    cert_file: str
-    key_file: str
-
-    def context(self) -> ssl.SSLContext:
-        """A client context that verifies the server's certificate and name, and shows ours."""
-        context = ssl.create_default_context(cafile=self.ca_file)
-        context.load_cert_chain(self.cert_file, self.key_file)
-        return isolated(context)
-
-
-class _Silent(OSError):
-    """The endpoint is there, but took too long to get ready for a request: nothing was sent."""
-
-
-class Connection:
-    """One HTTP/1.1 connection to one endpoint; used by one thread at a time."""
-
-    def __init__(self, url: str, tls: ssl.SSLContext | None, timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self.url = url
-        host = parts.hostname or ""
-        self._host = parts.netloc.encode()
-        plain = socket.create_connection((host, parts.port or 2379), timeout=min(timeout_s, _CONNECT_S))
-        try:
-            plain.settimeout(timeout_s)
-            keep_alive(plain, _KEEPALIVE)
-            self._socket = tls.wrap_socket(plain, server_hostname=host) if tls else plain
-        except TimeoutError as error:
-            plain.close()
-            raise _Silent("no answer to our TLS handshake") from error
-        except BaseException:
-            plain.close()
-            raise
-
-    def usable(self) -> bool:
-        """Whether the peer has not hung up on this idle connection, as far as the kernel knows."""
-        try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        except OSError:
-            return False
-        return bytes(info) == _ESTABLISHED
-
-    def send(self, path: str, body: bytes, timeout_s: float) -> None:
-        """POST `body`; the answer is still to be read."""
-        self._socket.settimeout(timeout_s)
-        head = b"POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        self._socket.sendall(head % (path.encode(), self._host, len(body)) + body)
-
-    def receive(self, timeout_s: float) -> bytes:
-        """The next bytes; raises EOFError once the peer has hung up, TimeoutError after `timeout_s`."""
-        self._socket.settimeout(max(0.001, timeout_s))
-        if data := self._socket.recv(_RECEIVE_BYTES):
-            return data
-        raise EOFError("etcd closed the connection")
-
-    def close(self) -> None:
-        """Hang up."""
-        with contextlib.suppress(OSError):
-            self._socket.close()
-
-
-class Stream:
-    """An answer without end, one JSON document a line."""
-
-    def __init__(self, connection: Connection, body: Body, rest: bytes) -> None:
-        self._connection, self._body, self._rest = connection, body, rest
-        self._line: list[bytes] = []
-        self.url = connection.url
-
-    def lines(self, timeout_s: float) -> list[bytes]:
-        """The lines that came since, maybe none; [] after `timeout_s` of silence. StoreError when the stream ended."""
-        if self._body.complete and not self._rest:
-            raise StoreError(f"etcd at {self.url} ended the watch")
-        try:
-            data = self._rest or self._connection.receive(timeout_s)
-        except TimeoutError:
-            return []
-        except (OSError, EOFError, ValueError) as error:
-            raise StoreError(f"etcd at {self.url}: the watch was cut: {error}") from error
-        self._rest = b""
-        *complete, begun = self._body.feed(data).split(b"\n")
-        if complete:
-            complete[0] = b"".join([*self._line, complete[0]])
-            self._line = []
-        self._line.append(begun)
-        return [line for line in complete if line]
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
 
 
 class _Failure(msgspec.Struct):
@@ -213,7 +101,7 @@ class Gateway:
                 answer = self._attempt(index, path, body, min(left_s, patience_s))
                 self._preferred = 0 if index == 0 else self._preferred
                 return answer, lost
-            except (Lost, _Silent) as error:
+            except (Lost, Silent) as error:
                 silent = StoreError(f"etcd at {self._endpoints[index]} did not answer {path}: {error}")
                 lost, failed = (True, error) if isinstance(error, Lost) else (lost, silent)
                 down_s = self._clock.monotonic_s() + self._unreachable_s  # something is there
@@ -292,11 +180,11 @@ class Gateway:
     def _attempt(self, index: int, path: str, body: bytes, timeout_s: float) -> bytes:
         """One try; EtcdError on a definite answer, Lost if its effect is unknown.
 
-        Nothing was sent: ConnectionError where the endpoint cannot be reached, _Silent where it is slow.
+        Nothing was sent: ConnectionError where the endpoint cannot be reached, Silent where it is slow.
         """
         end_s = self._clock.monotonic_s() + timeout_s
         if timeout_s <= 0 or not (self._slots.acquire(blocking=False) or self._slots.acquire(timeout=timeout_s)):
-            raise _Silent("too many calls at once")
+            raise Silent("too many calls at once")
         try:
             connection = self._connect(self._endpoints[index], timeout_s)
             try:
@@ -319,7 +207,7 @@ class Gateway:
         raise _failure(status, answer)
 
     def _connect(self, url: str, timeout_s: float) -> Connection:
-        """An idle connection that is still up, or a new one; ConnectionError, _Silent."""
+        """An idle connection that is still up, or a new one; ConnectionError, Silent."""
         while self._idle:
             with contextlib.suppress(IndexError):
                 connection = self._idle.pop()
@@ -328,7 +216,7 @@ class Gateway:
                 connection.close()
         try:
             return Connection(url, self._tls, timeout_s)
-        except _Silent:
+        except Silent:
             raise
         except OSError as error:
             raise ConnectionError(str(error)) from error

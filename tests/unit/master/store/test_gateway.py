@@ -13,7 +13,8 @@ import pytest
 
 from labctl.runtime.clock import FakeClock, SystemClock
 from labctl.runtime.loop import wait_for
-from master.store.gateway import Connection, Gateway
+from master.store.connection import Connection
+from master.store.gateway import Gateway
 from master.store.protocol import StoreError
 from tests.etcd import free_port
 
