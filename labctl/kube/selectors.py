@@ -39,6 +39,19 @@ class Requirement(msgspec.Struct, frozen=True):
 Selector = tuple[Requirement, ...]  # all must hold; the empty one matches everything
 
 
+class LabelSelector(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`metav1.LabelSelector`, for views."""
+
+    match_labels: Mapping[str, str] = {}
+    match_expressions: Selector = ()
+
+    @property
+    def terms(self) -> Selector:
+        """All of it; of an empty one nothing, which matches everything."""
+        own = (Requirement(key, "In", (value,)) for key, value in self.match_labels.items())
+        return (*own, *self.match_expressions)
+
+
 def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Whether every requirement holds."""
     return all(requirement.matches(labels) for requirement in selector)

@@ -5,14 +5,13 @@ Source: k/k `pkg/controller/daemon/daemon_controller.go` (NodeShouldRunDaemonPod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labctl.kube.errors import Document
-from labctl.kube.selectors import Requirement
+from labctl.kube.selectors import matches
 from master.controllers.pods import tolerates
-from master.controllers.views import LabelExpression, Node, Pod, PodSpec, Toleration
+from master.controllers.views import Node, Pod, PodSpec, Toleration
 
 _TOLERATED = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
@@ -54,14 +53,10 @@ def _attracted(spec: PodSpec, node: Node) -> bool:
     fields = {"metadata.name": node.metadata.name}
     return required is None or any(
         (term.match_expressions or term.match_fields)
-        and _hold(term.match_expressions, node.metadata.labels)
-        and _hold(term.match_fields, fields)
+        and matches(term.match_expressions, node.metadata.labels)
+        and matches(term.match_fields, fields)
         for term in required.node_selector_terms
     )
-
-
-def _hold(expressions: Iterable[LabelExpression], values: Mapping[str, str]) -> bool:
-    return all(Requirement(entry.key, entry.operator, entry.values).matches(values) for entry in expressions)
 
 
 def node_of(pod: Pod) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from labctl.kube.errors import Document
-from labctl.kube.selectors import Requirement, Selector, matches
+from labctl.kube.selectors import LabelSelector, Requirement, Selector, matches
 from labctl.runtime.clock import parse_time
-from master.controllers.views import Condition, LabelSelector, Pod, Taint, Toleration
+from master.controllers.views import Condition, Pod, Taint, Toleration
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no look-alikes, as upstream's safe encoding
 
@@ -96,9 +96,7 @@ class Labelled:
 
 def selector_of(selector: LabelSelector) -> Selector:
     """What `selectors.matches` takes. An empty one selects nothing here: a controller never owns every pod."""
-    terms = [Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()]
-    terms += [Requirement(entry.key, entry.operator, entry.values) for entry in selector.match_expressions]
-    return tuple(terms) or (Requirement("", "Exists"),)
+    return selector.terms or (Requirement("", "Exists"),)
 
 
 def tolerates(toleration: Toleration, taint: Taint) -> bool:

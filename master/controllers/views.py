@@ -20,6 +20,7 @@ from labctl.kube.resources import (
     PODS,
     SERVICE_ACCOUNTS,
 )
+from labctl.kube.selectors import Selector
 from master.controllers.protocol import Kind
 
 
@@ -43,21 +44,6 @@ class Condition(View, frozen=True):
     last_transition_time: str = ""
     last_heartbeat_time: str = ""
     last_update_time: str = ""
-
-
-class LabelExpression(View, frozen=True):
-    """A requirement of a label selector."""
-
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
-
-
-class LabelSelector(View, frozen=True):
-    """metav1.LabelSelector."""
-
-    match_labels: Mapping[str, str] = {}
-    match_expressions: tuple[LabelExpression, ...] = ()
 
 
 class Toleration(View, frozen=True):
@@ -99,8 +85,8 @@ class Container(View, frozen=True):
 class NodeSelectorTerm(View, frozen=True):
     """Expressions over labels and over fields (metadata.name), all of which must hold; none match nothing."""
 
-    match_expressions: tuple[LabelExpression, ...] = ()
-    match_fields: tuple[LabelExpression, ...] = ()
+    match_expressions: Selector = ()
+    match_fields: Selector = ()
 
 
 class NodeSelector(View, frozen=True):

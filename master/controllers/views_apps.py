@@ -17,8 +17,9 @@ from labctl.kube.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     STATEFUL_SETS,
 )
+from labctl.kube.selectors import LabelSelector
 from master.controllers.protocol import Kind
-from master.controllers.views import Condition, LabelSelector, PodSpec, View
+from master.controllers.views import Condition, PodSpec, View
 
 
 class ControllerRevision(View, frozen=True):

@@ -13,8 +13,9 @@ from msgspec import field
 
 from labctl.kube.meta import ObjectMeta, Reference
 from labctl.kube.resources import CRON_JOBS, JOBS
+from labctl.kube.selectors import LabelSelector
 from master.controllers.protocol import Kind
-from master.controllers.views import LabelSelector, View
+from master.controllers.views import View
 
 
 class ExitCodes(View, frozen=True):

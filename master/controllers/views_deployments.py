@@ -9,8 +9,9 @@ import msgspec
 
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import DEPLOYMENTS, REPLICA_SETS
+from labctl.kube.selectors import LabelSelector
 from master.controllers.protocol import Kind
-from master.controllers.views import Condition, LabelSelector, View
+from master.controllers.views import Condition, View
 
 
 class ReplicaSetSpec(View, frozen=True):

@@ -10,8 +10,9 @@ from typing import Any
 
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import POD_DISRUPTION_BUDGETS
+from labctl.kube.selectors import LabelSelector
 from master.controllers.protocol import Kind
-from master.controllers.views import Condition, LabelSelector, View
+from master.controllers.views import Condition, View
 
 
 class BudgetSpec(View, frozen=True):

@@ -21,7 +21,6 @@ from labctl.kube.selectors import Requirement, Selector
 from labctl.runtime.clock import Clock
 from labctl.runtime.loop import Stop
 from master.scheduler.snapshot import Snapshot
-from master.scheduler.terms import selector_of
 from master.scheduler.views import Budget, Namespace, PodSet, Service
 
 REPLICATION_CONTROLLERS = builtin("replicationcontrollers")
@@ -92,5 +91,5 @@ def _selectors(controllers: Mapping[str, Service], sets: Mapping[str, PodSet], s
     for kind, items in (("ReplicaSet", sets), ("StatefulSet", stateful)):
         for key, entry in items.items():
             if entry.spec.selector is not None:
-                found[kind, key] = selector_of(entry.spec.selector)
+                found[kind, key] = entry.spec.selector.terms
     return found

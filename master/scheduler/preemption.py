@@ -19,7 +19,6 @@ from master.scheduler.cluster import Cluster
 from master.scheduler.protocol import Refusal
 from master.scheduler.search import Found, Profile, beside_nominated, refused_by
 from master.scheduler.snapshot import NodeInfo, PodInfo
-from master.scheduler.terms import selector_of
 from master.scheduler.views import Budget
 
 PREEMPTED = "PreemptionByScheduler"
@@ -167,7 +166,7 @@ def _breaks(info: PodInfo, left: list[list[Any]]) -> bool:
         budget: Budget = entry[1]
         if budget.metadata.namespace != info.meta.namespace or budget.spec.selector is None:
             continue
-        terms = selector_of(budget.spec.selector)
+        terms = budget.spec.selector.terms
         if not terms or not matches(terms, info.meta.labels) or info.meta.name in budget.status.disrupted_pods:
             continue
         entry[0] -= 1

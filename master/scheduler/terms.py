@@ -13,8 +13,8 @@ from functools import lru_cache
 import msgspec
 
 from labctl.kube.meta import ObjectMeta
-from labctl.kube.selectors import Requirement, Selector, matches
-from master.scheduler.views import Affinity, LabelSelector, Pod, PodAffinity, PodAffinityTerm
+from labctl.kube.selectors import LabelSelector, Requirement, Selector, matches
+from master.scheduler.views import Affinity, Pod, PodAffinity, PodAffinityTerm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +92,6 @@ def _terms(encoded: bytes, namespace: str, labels: tuple[tuple[str, str], ...]) 
     return Terms(required(near), required(away), preferred(near), preferred(away)) or NONE
 
 
-def selector_of(selector: LabelSelector) -> Selector:
-    """What `selectors.matches` takes."""
-    terms = [Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()]
-    terms += [Requirement(entry.key, entry.operator, entry.values) for entry in selector.match_expressions]
-    return tuple(terms)
-
-
 def with_keys(
     selector: LabelSelector | None, labels: Mapping[str, str], same: tuple[str, ...], other: tuple[str, ...] = ()
 ) -> Selector | None:
@@ -110,7 +103,7 @@ def with_keys(
         return None
     own = [Requirement(key, "In", (labels[key],)) for key in same if key in labels]
     own += [Requirement(key, "NotIn", (labels[key],)) for key in other if key in labels]
-    return (*selector_of(selector), *own)
+    return (*selector.terms, *own)
 
 
 def _term(entry: PodAffinityTerm, namespace: str, labels: Mapping[str, str], weight: int = 0) -> Term:
@@ -120,6 +113,6 @@ def _term(entry: PodAffinityTerm, namespace: str, labels: Mapping[str, str], wei
         entry.topology_key,
         with_keys(entry.label_selector, labels, entry.match_label_keys, entry.mismatch_label_keys),
         frozenset((namespace,) if own_only else entry.namespaces),
-        None if spaces is None else selector_of(spaces),
+        None if spaces is None else spaces.terms,
         weight,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from labctl.kube.meta import ObjectMeta
+from labctl.kube.selectors import LabelSelector, Selector
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -57,26 +58,11 @@ class Taint(View, frozen=True):
     value: str = ""
 
 
-class Expression(View, frozen=True):
-    """A requirement of a selector."""
-
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
-
-
-class LabelSelector(View, frozen=True):
-    """metav1.LabelSelector."""
-
-    match_labels: Mapping[str, str] = {}
-    match_expressions: tuple[Expression, ...] = ()
-
-
 class NodeSelectorTerm(View, frozen=True):
     """Expressions over labels and over fields (metadata.name), all of which must hold; none match nothing."""
 
-    match_expressions: tuple[Expression, ...] = ()
-    match_fields: tuple[Expression, ...] = ()
+    match_expressions: Selector = ()
+    match_fields: Selector = ()
 
 
 class NodeSelector(View, frozen=True):

@@ -17,11 +17,10 @@ import msgspec
 from labctl.kube.errors import Document
 from labctl.kube.meta import OwnerReference
 from labctl.kube.resources import POD_DISRUPTION_BUDGETS, PODS
-from labctl.kube.selectors import Requirement, Selector
 from master.controllers.pods import Labelled, condition, is_ready
 from master.controllers.protocol import NEVER_S, Controller, Plan, Step, Tell, World, each, patch, ref
 from master.controllers.rollout import scaled
-from master.controllers.views import PODS_KIND, LabelSelector, Pod
+from master.controllers.views import PODS_KIND, Pod
 from master.controllers.views_apps import STATEFUL_SETS_KIND, StatefulSet
 from master.controllers.views_deployments import DEPLOYMENTS_KIND, REPLICA_SETS_KIND, Deployment
 from master.controllers.views_policy import BUDGETS_KIND, Budget
@@ -70,7 +69,7 @@ def plan(world: World, memory: Memory) -> Plan:
             since_s[eviction] = memory.since_s.get(eviction, world.now_s)
 
     def decide(item: Budget) -> Iterator[Step]:
-        selector = _selector(item.spec.selector)
+        selector = item.spec.selector.terms if item.spec.selector else None
         chosen = pods.chosen(item.metadata.namespace, selector) if selector is not None else []
         for step in _Count(item, world, chosen, scales, since_s, wakes).steps():
             fresh = [act for act in step.actions if not _stale(item, act, memory, told)]
@@ -88,13 +87,6 @@ def _stale(item: Budget, action: Any, memory: Memory, told: set[tuple[str, str]]
     key = (item.metadata.uid, action.reason)
     told.add(key)
     return key in memory.told
-
-
-def _selector(selector: LabelSelector | None) -> Selector | None:
-    if selector is None:
-        return None
-    terms = [Requirement(key, "In", (value,)) for key, value in selector.match_labels.items()]
-    return (*terms, *(Requirement(entry.key, entry.operator, entry.values) for entry in selector.match_expressions))
 
 
 def _scales(world: World) -> Mapping[str, tuple[str, int]]:

@@ -13,6 +13,7 @@ import msgspec
 from labctl.kube.errors import Document
 from labctl.kube.meta import Reference
 from labctl.kube.resources import ENDPOINT_SLICES, SERVICES
+from labctl.kube.selectors import LabelSelector
 from master.controllers.pods import Labelled, is_finished, is_ready, selector_of, unique_names
 from master.controllers.protocol import (
     Controller,
@@ -26,7 +27,7 @@ from master.controllers.protocol import (
     patch,
     ref,
 )
-from master.controllers.views import NODES_KIND, PODS_KIND, LabelSelector, Pod
+from master.controllers.views import NODES_KIND, PODS_KIND, Pod
 from master.controllers.views_services import (
     ENDPOINT_SLICES_KIND,
     SERVICES_KIND,

@@ -5,26 +5,22 @@ Source: k/k `pkg/scheduler/framework/plugins/nodeaffinity`, component-helpers `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labctl.kube.selectors import Requirement
+from labctl.kube import selectors
 from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
-from master.scheduler.views import Expression, Node, NodeSelectorTerm, PreferredTerm
-
-
-def _hold(expressions: Iterable[Expression], values: Mapping[str, str]) -> bool:
-    return all(Requirement(entry.key, entry.operator, entry.values).matches(values) for entry in expressions)
+from master.scheduler.views import Node, NodeSelectorTerm, PreferredTerm
 
 
 def matches(term: NodeSelectorTerm, node: Node) -> bool:
     """Whether a term holds; an empty one never does."""
     if not term.match_expressions and not term.match_fields:
         return False
-    fields = {"metadata.name": node.metadata.name}
-    return _hold(term.match_expressions, node.metadata.labels) and _hold(term.match_fields, fields)
+    meta = node.metadata
+    fields = {"metadata.name": meta.name}
+    return selectors.matches(term.match_expressions, meta.labels) and selectors.matches(term.match_fields, fields)
 
 
 def attracted(info: PodInfo, node: NodeInfo) -> bool:
