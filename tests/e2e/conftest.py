@@ -47,15 +47,10 @@ def _served(folder: Path) -> Iterator[ApiServer]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """API server, scheduler and controllers, with two nodes that mark their pods ready without running them."""
-    running = Plane(tmp_path_factory.mktemp("cluster"))
-    try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
+    with Plane(tmp_path_factory.mktemp("cluster")) as running:
         for name in ("n1", "n2"):
             running.node(name)
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture(params=sorted(clients.WHEELS))

@@ -69,13 +69,8 @@ def worker(plane: Plane, tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[Plane]:
-    running = Plane(tmp_path)
-    try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
+    with Plane(tmp_path) as running:
         yield running
-    finally:
-        running.stop()
 
 
 def condition(document: Document, kind: str) -> dict[str, Any]:

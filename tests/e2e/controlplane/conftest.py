@@ -13,10 +13,5 @@ from tests.e2e.controlplane.plane import Plane
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[Plane]:
     """API server, scheduler and controllers, running."""
-    running = Plane(tmp_path)
-    try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
+    with Plane(tmp_path) as running:
         yield running
-    finally:
-        running.stop()

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -54,6 +54,19 @@ class Plane:
         admin = self.authority.kubeconfig("admin", self.server, "kubernetes-admin", "system:masters")
         self.client = Client.from_kubeconfig(admin, timeout_s=5)
         self._write_configs()
+
+    def __enter__(self) -> Self:
+        """Start everything."""
+        try:
+            self.start("apiserver")
+            self.start("scheduler", "controllers")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def _write_configs(self) -> None:
         certificate, key = self.authority.issue("apiserver", "kube-apiserver")

@@ -24,13 +24,10 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
     """API server over etcd, scheduler and controllers, running."""
     etcd = Etcd(tmp_path / "etcd")
     etcd.start()
-    running = Plane(tmp_path, etcd_servers=[etcd.url])
     try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
-        yield running
+        with Plane(tmp_path, etcd_servers=[etcd.url]) as running:
+            yield running
     finally:
-        running.stop()
         etcd.kill()
 
 

@@ -23,13 +23,8 @@ from tests.e2e.drills.world import World
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[Plane]:
-    running = Plane(tmp_path)
-    try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
+    with Plane(tmp_path) as running:
         yield running
-    finally:
-        running.stop()
 
 
 # Each breaks one promise, in one component; what must be found, and in which words.
@@ -95,15 +90,10 @@ class ForGood(PowerOff):
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[World]:
-    running = Plane(tmp_path, broken=BROKEN)
-    try:
-        running.start("apiserver")
-        running.start("scheduler", "controllers")
+    with Plane(tmp_path, broken=BROKEN) as running:
         made = World(running, tmp_path / "drills")
         yield made
         made.close()
-    finally:
-        running.stop()
 
 
 def test_broken_builds_of_each_component_are_caught_each_by_what_it_breaks(broken: World) -> None:
