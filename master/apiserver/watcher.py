@@ -11,6 +11,7 @@ from typing import Protocol, Self
 from labctl.kube.errors import ApiError, TooManyRequests, Unavailable
 from labctl.runtime.clock import Clock
 from master.apiserver.cached import ADDED, Cached, CacheEvent, Match
+from master.store.bell import Bell
 
 
 class Source(Protocol):
@@ -39,9 +40,7 @@ class Watcher:
         self._initial: Iterable[Cached] = ()
         self._queue: deque[CacheEvent] = deque()  # guarded, like what follows, by the cache's lock
         self._error: ApiError | None = None
-        self._bell = threading.Lock()  # locked: nothing new. A plain lock wakes cheaply, under gevent as well
-        self._bell.acquire()
-        self._rung = False
+        self._bell = Bell()
 
     def initial_events(self) -> Iterator[CacheEvent]:
         """The state at `initial_revision` as ADDED events, where the watch was opened with `initial`; else nothing."""
@@ -66,7 +65,7 @@ class Watcher:
         while True:
             with self._source.lock:
                 if woken:
-                    self._rung = False
+                    self._bell.heard()
                 if self._queue:
                     return self._pop(limit)
                 if self._error is not None:
@@ -75,7 +74,7 @@ class Watcher:
                 if left_s <= 0:
                     self.revision = max(self.revision, self._source.revision)
                     return []
-            woken = self._bell.acquire(timeout=left_s)
+            woken = self._bell.wait(left_s)
             if not woken:
                 end_s = 0.0  # by the bell's own measure the time is over, whatever an injected clock says
 
@@ -120,7 +119,7 @@ class Watcher:
                 )
             )
         self._queue.append(event)
-        self._ring()
+        self._bell.ring()
         return True
 
     def end(self, error: ApiError) -> None:
@@ -130,13 +129,8 @@ class Watcher:
 
     def _fail(self, error: ApiError) -> bool:
         self._error = self._error or error
-        self._ring()
+        self._bell.ring()
         return False
-
-    def _ring(self) -> None:
-        if not self._rung:
-            self._rung = True
-            self._bell.release()
 
     def _pop(self, limit: int) -> list[CacheEvent]:
         if len(self._queue) <= limit:

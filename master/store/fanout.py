@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from labctl.runtime.errors import LabError
+from master.store.bell import Bell
 from master.store.protocol import Change, Progress, StoreError
 
 _PROGRESS_S = 5.0
@@ -29,16 +30,12 @@ class Subscription:
         self.error: LabError | None = None
         self.closed = False
         self._fanout = fanout
-        self._bell = threading.Lock()  # locked: nothing new. A plain lock wakes cheaply, under gevent as well
-        self._bell.acquire()
-        self._rung = False
+        self._bell = Bell()
         self._taken: deque[Change | Progress] = deque()  # the consumer's own
 
     def ring(self) -> None:
         """Wake the consumer; the caller holds the lock."""
-        if not self._rung:
-            self._rung = True
-            self._bell.release()
+        self._bell.ring()
 
     def offer(self, changes: Sequence[Change], revision: int, limit: int) -> None:
         """Queue what belongs here; the caller holds the lock. `revision` is where the log stands after `changes`."""
@@ -71,12 +68,12 @@ class Subscription:
                     break
                 if self.error is not None:
                     raise self.error
-            idle = not self._bell.acquire(timeout=self._fanout.progress_s)
+            idle = not self._bell.wait(self._fanout.progress_s)
             if idle:
                 self._fanout.on_idle()
             else:
                 with self._fanout.lock:
-                    self._rung = False
+                    self._bell.heard()
         return self._taken.popleft()
 
     def __enter__(self) -> Self:
