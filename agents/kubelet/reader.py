@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, cast
 
 import msgspec
 
 from agents.kubelet.service_env import Service
 from labctl.kube.client import Client
-from labctl.kube.errors import NotFound, Unavailable
+from labctl.kube.errors import Unavailable
 from labctl.kube.resources import SERVICES, Resource
 
 T = TypeVar("T")
@@ -31,14 +32,8 @@ class Reader:
 
     def get(self, resource: Resource, view: type[T], namespace: str, name: str) -> T | None:
         """One object; None where there is none. Raises ApiError where it was never read and cannot be now."""
-
-        def ask() -> T | None:
-            try:
-                return msgspec.json.decode(self._client.request("GET", resource.path(namespace, name)), type=view)
-            except NotFound:
-                return None
-
-        return self._last_or(ask, (resource.plural, namespace, name))
+        find = partial(self._client.find, resource, view, name, namespace)
+        return self._last_or(find, (resource.plural, namespace, name))
 
     def services(self, namespace: str) -> tuple[Service, ...]:
         """Every service of a namespace."""

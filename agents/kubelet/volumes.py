@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from agents.kubelet import atomic_writer
 from agents.kubelet.env import ConfigError, Surroundings
 from agents.kubelet.payload import Sources, TokenKey, is_payload, needs, payload
@@ -26,8 +24,8 @@ from agents.kubelet.runtime import RuntimeFailure
 from agents.kubelet.views import ConfigMap, EmptyDir, HostPath, Pod, Secret, Volume
 from labctl.kube import quantity
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError, NotFound
-from labctl.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, Resource
+from labctl.kube.errors import ApiError
+from labctl.kube.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS
 from labctl.runtime.clock import Clock
 from labctl.runtime.shell import CommandError, Shell
 
@@ -136,22 +134,16 @@ class NodeVolumes:
         return str(path)
 
     def _sources(self, pod: Pod, volume: Volume) -> Sources:
-        namespace, wanted = pod.metadata.namespace, needs(volume)
+        namespace, wanted, find = pod.metadata.namespace, needs(volume), self._client.find
         around = Surroundings(
-            config_maps={name: self._read(CONFIG_MAPS, ConfigMap, namespace, name) for name in wanted.config_maps},
-            secrets={name: self._read(SECRETS, Secret, namespace, name) for name in wanted.secrets},
+            config_maps={name: find(CONFIG_MAPS, ConfigMap, name, namespace) for name in wanted.config_maps},
+            secrets={name: find(SECRETS, Secret, name, namespace) for name in wanted.secrets},
             pod_ip=pod.status.pod_ip,
             host_ip=self.place.node_ip,
             node_cpu_milli=self.place.node_cpu_milli,
             node_memory_bytes=self.place.node_memory_bytes,
         )
         return Sources(around, {key: self._token(pod, key) for key in wanted.tokens})
-
-    def _read(self, resource: Resource, view: type[T], namespace: str, name: str) -> T | None:
-        try:
-            return msgspec.json.decode(self._client.request("GET", resource.path(namespace, name)), type=view)
-        except NotFound:
-            return None
 
     def _token(self, pod: Pod, key: TokenKey) -> str:
         """A token bound to the pod, asked for by TokenRequest and replaced well before it expires. Raises ApiError."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
-from labctl.kube.errors import Document, Expired, Unavailable, from_status
+from labctl.kube.errors import Document, Expired, NotFound, Unavailable, from_status
 from labctl.kube.kubeconfig import Endpoint, load
 from labctl.kube.resources import Resource
 from labctl.kube.servers import Servers
+
+T = TypeVar("T")
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -121,6 +123,13 @@ class Client:
     def get(self, resource: Resource, name: str, namespace: str = "") -> Document:
         """The object; NotFound where there is none."""
         return _document(self.request("GET", resource.path(namespace, name)))
+
+    def find(self, resource: Resource, view: type[T], name: str, namespace: str = "") -> T | None:
+        """The object as a `view`; None where there is none."""
+        try:
+            return msgspec.json.decode(self.request("GET", resource.path(namespace, name)), type=view)
+        except NotFound:
+            return None
 
     def list(
         self,

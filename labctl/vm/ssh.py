@@ -109,7 +109,7 @@ class Connection:
             pending = memoryview(stdin)
             if not pending:
                 channel.shutdown_write()
-            while not _finished(channel):
+            while not terminal.finished(channel):
                 pending = _feed(channel, pending)
                 select.select([channel], [], [], min(_POLL_S if not pending else 0.01, end.left_s()))
                 _drain(channel, on_stdout, on_stderr)
@@ -229,13 +229,6 @@ def _errors(name: str) -> Iterator[None]:
         yield
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise SshError(f"the connection to {name} failed: {_words(error)}") from error
-
-
-def _finished(channel: paramiko.Channel) -> bool:
-    """Both streams are at their end and the exit code is known, or the connection is gone."""
-    if channel.recv_ready() or channel.recv_stderr_ready():
-        return False
-    return channel.closed or bool(channel.exit_status_ready() and channel.eof_received)
 
 
 def _feed(channel: paramiko.Channel, pending: memoryview) -> memoryview:

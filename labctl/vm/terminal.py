@@ -41,7 +41,7 @@ def _pump(channel: paramiko.Channel, resized: int) -> None:
     """Copy both ways until the remote side is done."""
     keys = sys.stdin.fileno()
     waiting: list[paramiko.Channel | int] = [channel, resized, keys]
-    while not _done(channel):
+    while not finished(channel):
         ready = select.select(waiting, [], [], _POLL_S)[0]
         while channel.recv_ready():
             _write(sys.stdout.fileno(), channel.recv(_CHUNK))
@@ -59,7 +59,8 @@ def _pump(channel: paramiko.Channel, resized: int) -> None:
                 channel.shutdown_write()
 
 
-def _done(channel: paramiko.Channel) -> bool:
+def finished(channel: paramiko.Channel) -> bool:
+    """Both streams are at their end and the exit code is known, or the connection is gone."""
     if channel.recv_ready() or channel.recv_stderr_ready():
         return False
     return channel.closed or bool(channel.exit_status_ready() and channel.eof_received)

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,22 +23,22 @@ from labctl.runtime.clock import FakeClock
 from labctl.runtime.shell import LocalShell, Output
 
 
-class Api:
-    """Config maps and secrets by path, and tokens, as a Client gives them."""
+class Api(Client):
+    """Config maps and secrets by path, and tokens."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.down, self.accounts = False, True
         self.tokens = 0
 
-    def request(self, _method: str, path: str) -> bytes:
+    def request(self, method: str, path: str, **_: Any) -> bytes:
         if self.down:
             raise Unavailable("nobody answers")
         if path not in self.objects:
             raise NotFound(f"{path} not found")
         return json.dumps(self.objects[path]).encode()
 
-    def post(self, _resource: Resource, name: str, _subresource: str, body: Any, namespace: str) -> dict[str, Any]:
+    def post(self, resource: Resource, name: str, subresource: str, body: Any, namespace: str = "") -> dict[str, Any]:
         if self.down:
             raise Unavailable("nobody answers")
         if not self.accounts:
@@ -65,7 +65,7 @@ class Node:
 
     def again(self) -> NodeVolumes:
         place = Place(str(self.folder / "root"), str(self.folder / "memory"), "10.0.0.5", 2000, 1 << 30)
-        return NodeVolumes(cast(Client, self.api), LocalShell(), self.clock, place)
+        return NodeVolumes(self.api, LocalShell(), self.clock, place)
 
     def prepare(self, volume: dict[str, Any], **spec: Any) -> Path:
         """The one volume of a pod, brought here."""
@@ -323,7 +323,7 @@ def test_nothing_is_deleted_through_a_mount_that_stays(node: Node) -> None:
             return LocalShell.run(self, ["false"] if argv[0] == "umount" else argv, **more)
 
     place = node.volumes.place
-    stubborn = NodeVolumes(cast(Client, node.api), Stubborn(), node.clock, place)
+    stubborn = NodeVolumes(node.api, Stubborn(), node.clock, place)
     with pytest.raises(RuntimeFailure):
         stubborn.remove("u1")
     assert (path / "x").read_text() == "precious"
