@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -24,13 +23,13 @@ from master.apiserver.cached import (
     Cached,
     CacheEvent,
     Match,
-    restamped,
     with_resource_version,
 )
 from master.apiserver.history import History
 from master.apiserver.reach_back import reach_back
+from master.apiserver.state import State
 from master.apiserver.watcher import Watcher
-from master.store.protocol import Change, Compacted, Entry, Progress, Store, StoreError
+from master.store.protocol import Change, Compacted, Progress, Store, StoreError
 
 __all__ = [
     "ADDED",
@@ -47,7 +46,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 _HISTORY_BYTES = 8 << 20
 _ASK_AGAIN_S = 0.5
-_LAST = "\U0010ffff"
 
 
 class WatchCache:
@@ -67,8 +65,7 @@ class WatchCache:
         self.lock = threading.Lock()
         self.clock = clock
         self._store, self._prefix, self._render, self._queue = store, prefix, render, queue
-        self._objects: dict[str, Cached] = {}
-        self._keys: list[str] = []  # those of `_objects`, sorted
+        self._state = State()
         self._history = History(history, _HISTORY_BYTES)
         self._watchers: list[Watcher] = []
         self._followers: list[set[str]] = []
@@ -94,11 +91,11 @@ class WatchCache:
 
     def get(self, key: str) -> Cached | None:
         """The object as far as the cache knows; call `wait_current` first for a consistent read."""
-        return self._objects.get(key)
+        return self._state.objects.get(key)
 
     def __len__(self) -> int:
         """How many objects there are."""
-        return len(self._objects)
+        return len(self._state.objects)
 
     def list(self, prefix: str = "") -> tuple[tuple[Cached, ...], int]:
         """All objects whose key begins with `prefix`, in key order, and the revision at which that was the state."""
@@ -156,7 +153,7 @@ class WatchCache:
         Taking a key out (`pop`) before reading it with `get` misses nothing.
         """
         with self.lock:
-            changed = set(self._keys)
+            changed = set(self._state.keys)
             self._followers.append(changed)
             return changed
 
@@ -223,7 +220,7 @@ class WatchCache:
         page = self._store.list(self._prefix)
         if self._ready and page.revision >= self._revision:
             start = self._revision
-            changes = self._difference(page.entries)
+            changes = self._state.difference(page.entries, start)
             with self.lock:
                 self._history.gap(start, page.revision)
             self._commit(changes, page.revision)
@@ -233,25 +230,12 @@ class WatchCache:
         with self.lock:
             went_back, self._ready = self._ready, True
             for changed in self._followers:
-                changed.update(self._keys, loaded)
-            self._objects, self._keys, self._revision = loaded, sorted(loaded), page.revision
+                changed.update(self._state.keys, loaded)
+            self._state, self._revision = State(loaded), page.revision
             self._history.restart(page.revision)
             self._moved.notify_all()
         if went_back:  # the store was restored from a backup: what clients know is void
             self._end_watches(Expired("the store went back in time: list again"))
-
-    def _difference(self, entries: tuple[Entry, ...]) -> Sequence[Change]:
-        """What must have happened since. Deletes come first, under the earliest revision they can have."""
-        standing = {entry.key: entry for entry in entries}
-        gone = [
-            Change(key, self._revision + 1, None, None)
-            for key, item in self._objects.items()
-            if key not in standing or standing[key].created_revision > item.revision  # gone, maybe made anew since
-        ]
-        fresh = [
-            Change(entry.key, entry.revision, entry.value, None) for entry in entries if entry.revision > self._revision
-        ]
-        return gone + sorted(fresh, key=lambda change: change.revision)
 
     def _commit(self, changes: Sequence[Change], revision: int) -> None:
         """Take changes that are whole up to `revision`, all at once."""
@@ -261,7 +245,7 @@ class WatchCache:
         ]
         with self.lock:
             for change, item in rendered:
-                if (event := self._apply(change, item)) is not None:
+                if (event := self._state.apply(change, item)) is not None:
                     self._history.append(event)
                     for changed in self._followers:
                         changed.add(event.object.key)
@@ -269,23 +253,6 @@ class WatchCache:
             self._revision = max(self._revision, revision)
             if self._waiting:
                 self._moved.notify_all()
-
-    def _apply(self, change: Change, item: Cached | None) -> CacheEvent | None:
-        """Change the state; what that means to watchers."""
-        before = self._objects.get(change.key)
-        if before is not None and before.revision >= change.revision:
-            return None  # seen already
-        if item is not None:
-            self._objects[change.key] = item
-            if before is None:
-                insort(self._keys, change.key)
-                return CacheEvent(ADDED, item, None)
-            return CacheEvent(MODIFIED, item, before)
-        if before is None or change.value is not None:
-            return None
-        del self._objects[change.key]
-        del self._keys[bisect_left(self._keys, change.key)]
-        return CacheEvent(DELETED, restamped(before, change.revision), before)
 
     def _made(self, key: str, value: bytes, revision: int) -> Cached | None:
         """The object; None, and a line in the log, where the stored bytes make no sense."""
@@ -296,10 +263,7 @@ class WatchCache:
             return None
 
     def _under(self, prefix: str) -> tuple[Cached, ...]:
-        keys = self._keys
-        if prefix and prefix != self._prefix:
-            keys = keys[bisect_left(keys, prefix) : bisect_left(keys, prefix + _LAST)]
-        return tuple(map(self._objects.__getitem__, keys))
+        return self._state.under("" if prefix == self._prefix else prefix)
 
     def _wait(self, reached: Callable[[], bool], deadline_s: float, ask: Callable[[], None]) -> bool:
         """Wait until `reached`, asking for news now and then; False at the deadline."""
