@@ -35,6 +35,7 @@ from master.scheduler.binder import Binder
 from master.scheduler.cycle import Placed
 
 Swap = tuple[Any, str, Any]  # an owner, its attribute, what stands there instead
+Swaps = Callable[[], tuple[Swap, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,23 @@ class Mutant:
     name: str
     words: str
     breaks: Promise
-    swaps: Callable[[], tuple[Swap, ...]]
+    swaps: Swaps
     seed: int = 0  # the first one that notices, when this was written: tests begin there
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _breaks(promise: Promise, *, seed: int = 0) -> Callable[[Swaps], Swaps]:
+    """Make a mutant of a function: its name and its docstring are the mutant's."""
+
+    def register(swaps: Swaps) -> Swaps:
+        name = swaps.__name__.strip("_").replace("_", "-")
+        words = (swaps.__doc__ or "").removesuffix(".")
+        MUTANTS[name] = Mutant(name, words[0].lower() + words[1:], promise, swaps, seed)
+        return swaps
+
+    return register
 
 
 @contextmanager
@@ -83,7 +99,10 @@ def _changed(controller: str, change: Callable[[Action], Action]) -> tuple[Swap,
     return ((process, "controllers", controllers),)
 
 
+@_breaks(Promise.IDENTITY)
 def _unfenced() -> tuple[Swap, ...]:
+    """Eviction deletes with grace 0, whoever may still run there."""
+
     def force(action: Action) -> Action:
         at_once = isinstance(action, Delete) and action.resource == PODS
         return replace(action, grace_s=0) if at_once and isinstance(action, Delete) else action
@@ -91,7 +110,9 @@ def _unfenced() -> tuple[Swap, ...]:
     return _changed("taint_eviction", force)
 
 
+@_breaks(Promise.BOUND_ONCE)
 def _binds_again() -> tuple[Swap, ...]:
+    """Two schedulers are at work, and the API server binds what is bound."""
     original = subresources.bind
 
     class Forgetful:
@@ -119,7 +140,9 @@ def _binds_again() -> tuple[Swap, ...]:
     return ((subresources, "bind", bind), (Binder, "_bind", twice))
 
 
+@_breaks(Promise.ONE_NODE)
 def _foreign_pods() -> tuple[Swap, ...]:
+    """A kubelet runs the pods of every node."""
     original = Kubelet.boot
 
     def boot(self: Kubelet) -> None:
@@ -129,7 +152,9 @@ def _foreign_pods() -> tuple[Swap, ...]:
     return ((Kubelet, "boot", boot), (Kubelet, "_is_mine", lambda _self, _note: True))
 
 
+@_breaks(Promise.DURABLE)
 def _answers_first() -> tuple[Swap, ...]:
+    """The API server answers before it stores."""
     original = Storage._attempt
 
     def attempt(self: Storage, where: Any, raw: bytes, revision: int, change: Any, **options: Any) -> Any:
@@ -142,15 +167,21 @@ def _answers_first() -> tuple[Swap, ...]:
     return ((Storage, "_attempt", attempt),)
 
 
+@_breaks(Promise.BUDGETS)
 def _no_budget() -> tuple[Swap, ...]:
+    """Evictions ask no PodDisruptionBudget."""
     return ((eviction, "_spend", lambda *_args, **_options: ""),)
 
 
+@_breaks(Promise.QUOTAS)
 def _no_quota() -> tuple[Swap, ...]:
+    """Nothing is charged to a ResourceQuota."""
     return ((Quotas, "charge", lambda *_args, **_options: None),)
 
 
+@_breaks(Promise.SETTLES)
 def _keeps_orphans() -> tuple[Swap, ...]:
+    """The kubelet leaves alone what the API has forgotten."""
     once = Roster._take_pods
 
     def take(self: Roster, *rest: Any) -> None:
@@ -161,7 +192,10 @@ def _keeps_orphans() -> tuple[Swap, ...]:
     return ((Roster, "_take_pods", take), (Roster, "_take_orphans", lambda *_args: None))
 
 
+@_breaks(Promise.SETTLES)
 def _gives_up() -> tuple[Swap, ...]:
+    """A controller does not try again what failed."""
+
     class Never(Backoff):
         """A backoff that ends all retries."""
 
@@ -176,7 +210,10 @@ def _gives_up() -> tuple[Swap, ...]:
     return ((loop, "_Held", make),)
 
 
+@_breaks(Promise.SURGE)
 def _surges() -> tuple[Swap, ...]:
+    """A rollout asks for one pod too many."""
+
     def more(action: Action) -> Action:
         if isinstance(action, Patch) and action.resource == REPLICA_SETS and "replicas" in action.body.get("spec", {}):
             wanted = action.body["spec"]["replicas"]
@@ -187,8 +224,9 @@ def _surges() -> tuple[Swap, ...]:
     return _changed("deployment", more)
 
 
+@_breaks(Promise.AVAILABLE, seed=233)
 def _rolls_hard() -> tuple[Swap, ...]:
-    """The old ReplicaSet goes at once."""
+    """A rollout takes the last old pods before new ones are there."""
 
     def none_left(action: Action) -> Action:
         wanted = action.body.get("spec", {}).get("replicas") if isinstance(action, Patch) else None
@@ -199,7 +237,9 @@ def _rolls_hard() -> tuple[Swap, ...]:
     return _changed("deployment", none_left)
 
 
+@_breaks(Promise.CREATED_ONCE)
 def _creates_again() -> tuple[Swap, ...]:
+    """A ReplicaSet's pods are created twice."""
     original = Applier.perform
 
     def perform(self: Applier, step: Step, action: Action) -> None:
@@ -212,11 +252,15 @@ def _creates_again() -> tuple[Swap, ...]:
     return ((Applier, "perform", perform),)
 
 
+@_breaks(Promise.LEADER, seed=16)
 def _unguarded() -> tuple[Swap, ...]:
+    """A leader does not look at its lease before it writes."""
     return ((Election, "guard", lambda _: None),)
 
 
+@_breaks(Promise.NO_STUMBLE)
 def _stumbles() -> tuple[Swap, ...]:
+    """A controller's plan fails where there is much to do."""
     original = process.controllers
 
     def controllers() -> dict[str, Controller]:
@@ -234,11 +278,15 @@ def _stumbles() -> tuple[Swap, ...]:
     return ((process, "controllers", controllers),)
 
 
+@_breaks(Promise.IDENTITY, seed=86)
 def _fences_nothing() -> tuple[Swap, ...]:
+    """The fence agent confirms, and the machine runs on."""
     return ((FenceAgent, "power_off", lambda _self, _node: None),)
 
 
+@_breaks(Promise.IDENTITY, seed=16)
 def _stops_late() -> tuple[Swap, ...]:
+    """Kubelet and guard stop fenced pods three seconds too late."""
     original = Bounds.of
 
     def of(profile: Profile) -> Bounds:
@@ -249,19 +297,24 @@ def _stops_late() -> tuple[Swap, ...]:
     return ((Bounds, "of", staticmethod(of)),)
 
 
+@_breaks(Promise.IDENTITY, seed=16)
 def _never_stops() -> tuple[Swap, ...]:
+    """Kubelet, guard and watchdog stop no fenced pod."""
     return ((Enforcer, "step", lambda _self: Stepped(wake_after_s=1.0)), (guard, "may_pet", lambda *_, **__: True))
 
 
+@_breaks(Promise.IDENTITY, seed=16)
 def _starts_unasked() -> tuple[Swap, ...]:
+    """What was stopped starts again without asking whether it may."""
     return (
         (SelfFencing, "held", lambda *_: False),
         (Enforcer, "end", lambda self, uids: [self.cgroups.kill(self._path(uid)) for uid in sorted(uids)]),
     )
 
 
+@_breaks(Promise.IDENTITY, seed=135)
 def _releases_first() -> tuple[Swap, ...]:
-    """The pods go before the machine does."""
+    """An identity is released before its machine is confirmed off."""
     original = process.controllers
 
     def plan(world: World, memory: Any) -> Plan:
@@ -273,67 +326,3 @@ def _releases_first() -> tuple[Swap, ...]:
         return replace(made, steps=steps)
 
     return ((process, "controllers", lambda: original() | {"fencing": replace(fencing.CONTROLLER, plan=plan)}),)
-
-
-MUTANTS: dict[str, Mutant] = {
-    mutant.name: mutant
-    for mutant in (
-        Mutant("unfenced", "eviction deletes with grace 0, whoever may still run there", Promise.IDENTITY, _unfenced),
-        Mutant(
-            "binds-again",
-            "two schedulers are at work, and the API server binds what is bound",
-            Promise.BOUND_ONCE,
-            _binds_again,
-        ),
-        Mutant(
-            "fences-nothing",
-            "the fence agent confirms, and the machine runs on",
-            Promise.IDENTITY,
-            _fences_nothing,
-            seed=86,
-        ),
-        Mutant(
-            "stops-late",
-            "kubelet and guard stop fenced pods three seconds too late",
-            Promise.IDENTITY,
-            _stops_late,
-            seed=16,
-        ),
-        Mutant(
-            "never-stops", "kubelet, guard and watchdog stop no fenced pod", Promise.IDENTITY, _never_stops, seed=16
-        ),
-        Mutant(
-            "starts-unasked",
-            "what was stopped starts again without asking whether it may",
-            Promise.IDENTITY,
-            _starts_unasked,
-            seed=16,
-        ),
-        Mutant(
-            "releases-first",
-            "an identity is released before its machine is confirmed off",
-            Promise.IDENTITY,
-            _releases_first,
-            seed=135,
-        ),
-        Mutant("foreign-pods", "a kubelet runs the pods of every node", Promise.ONE_NODE, _foreign_pods),
-        Mutant("answers-first", "the API server answers before it stores", Promise.DURABLE, _answers_first),
-        Mutant("no-budget", "evictions ask no PodDisruptionBudget", Promise.BUDGETS, _no_budget),
-        Mutant("no-quota", "nothing is charged to a ResourceQuota", Promise.QUOTAS, _no_quota),
-        Mutant("keeps-orphans", "the kubelet leaves alone what the API has forgotten", Promise.SETTLES, _keeps_orphans),
-        Mutant("gives-up", "a controller does not try again what failed", Promise.SETTLES, _gives_up),
-        Mutant("surges", "a rollout asks for one pod too many", Promise.SURGE, _surges),
-        Mutant(
-            "rolls-hard",
-            "a rollout takes the last old pods before new ones are there",
-            Promise.AVAILABLE,
-            _rolls_hard,
-            seed=233,
-        ),
-        Mutant("creates-again", "a ReplicaSet's pods are created twice", Promise.CREATED_ONCE, _creates_again),
-        Mutant(
-            "unguarded", "a leader does not look at its lease before it writes", Promise.LEADER, _unguarded, seed=16
-        ),
-        Mutant("stumbles", "a controller's plan fails where there is much to do", Promise.NO_STUMBLE, _stumbles),
-    )
-}
