@@ -266,7 +266,8 @@ class Session:
         seen, left = None, list[str]()
         try:
             while True:
-                seen = self.progress.attend(lambda: inspection.take(self._target, "healed"), _LOOK)
+                left_s = max(0.0, end_s - self._clock.monotonic_s())  # a look at what hangs has no end of its own
+                seen = self.progress.attend(lambda: inspection.take(self._target, "healed"), _LOOK, ending_s=left_s)
                 left = [text for text in inspection.differences(seen) if text not in before]
                 left += inspection.unasked(seen)
                 if not left or self._clock.monotonic_s() >= end_s:
@@ -275,7 +276,7 @@ class Session:
                     self.recorder.add(Sampled(machines=seen.machines))
                 self._power_on_fenced(seen)
                 self.progress.tick(tuple(left[:3]), pause_s=self._options.look_s)
-        except Stopped:
+        except (Stopped, DeadlineExceeded):
             self._note_end()
         if left:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
