@@ -156,6 +156,10 @@ class ForeignTarget:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def supply(self, image: str) -> Sequence[str]:  # noqa: ARG002 - the protocol's
+        """See `Target`: a cluster that we did not make pulls its images."""
+        return ()
+
     def within_reach(self, names: Sequence[str]) -> Sequence[str]:
         """See `Target`."""
         return [name for name in names if self.inventory.host(name) is not None]

@@ -11,7 +11,7 @@ from labctl.drills.target import Machine, Reopen
 from labctl.kube.client import Client
 from labctl.kube.timing import Profile
 from labctl.runtime.shell import Output
-from labctl.vm import ssh
+from labctl.vm import health, images, ssh
 from labctl.vm.lab import Lab
 from labctl.vm.provider import Link, Power
 
@@ -119,6 +119,15 @@ class LabTarget:
     def within_reach(self, names: Sequence[str]) -> Sequence[str]:
         """See `Target`; we made every one of them."""
         return names
+
+    def supply(self, image: str) -> Sequence[str]:
+        """See `Target`."""
+        having = health.nodes_with(self.client, image)
+        lacking = [machine for machine in self._lab.running("worker") if machine.name not in having]
+        if image not in images.NAMES or not lacking:
+            return ()
+        self._lab.load_image(images.build(image, self._lab.settings.cache_dir), lacking, lambda *_: None)
+        return [machine.name for machine in lacking]
 
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """See `Target`."""

@@ -111,6 +111,8 @@ class Session:
         self.progress.enter("prepare")
         attend(self._claim)
         attend(beforehand)
+        if lacking := attend(lambda: target.supply(workload.IMAGE)):
+            self.recorder.add(Said(text=f"{workload.IMAGE} was loaded on {', '.join(lacking)}"))
         arm_own = lambda: self._arm_more(workload.own_cleanups())  # noqa: E731
         found, said = attend(lambda: steady.find_workload(target, arm_own, options.image))
         self.recorder.add(Said(text=said))

@@ -56,9 +56,6 @@ def check_reachable(target: Target) -> None:
         ) from error
 
 
-_OWN_IMAGE = f"a lab's nodes get its image by `labctl image load {workload.IMAGE}`; "
-
-
 def await_workload(
     look: Callable[[], Inspected], found: Workload, tick: Tick, clock: Clock, deadline_s: float
 ) -> Inspected:
@@ -72,8 +69,7 @@ def await_workload(
         if clock.monotonic_s() >= end_s:
             raise NotSteady(
                 f"the lab is not in a steady state: {'; '.join(wrong[:3])}",
-                hint=_OWN_IMAGE * (found.namespace == workload.NAMESPACE)
-                + "`labctl status` and `labctl kubectl -- get nodes,pods -o wide` show more",
+                hint="`labctl status` and `labctl kubectl -- get nodes,pods -o wide` show more",
             )
         tick(wrong)
 

@@ -176,6 +176,10 @@ class Target(Protocol):
         """Those of the machines that can be looked into at all."""
         ...
 
+    def supply(self, image: str) -> Sequence[str]:
+        """See that workers have an image that no registry has; those that lacked it. None where we do not make it."""
+        ...
+
     def run(self, name: str, argv: Sequence[str], *, timeout_s: float = 30.0) -> Output:
         """Run a command as root on the machine; LabError where it cannot be reached, any exit code is returned."""
         ...

@@ -18,8 +18,13 @@ class _Condition(msgspec.Struct, frozen=True):
     status: str
 
 
+class _Image(msgspec.Struct, frozen=True):
+    names: tuple[str, ...] = ()
+
+
 class _Status(msgspec.Struct, frozen=True):
     conditions: tuple[_Condition, ...] = ()
+    images: tuple[_Image, ...] = ()
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -54,6 +59,12 @@ def ready_conditions(client: Client) -> dict[str, str]:
         node = msgspec.json.decode(raw, type=_Node)
         found[node.metadata.name] = next((c.status for c in node.status.conditions if c.type == "Ready"), "")
     return found
+
+
+def nodes_with(client: Client, image: str) -> set[str]:
+    """The nodes that say they have an image of that name."""
+    nodes = (msgspec.json.decode(raw, type=_Node) for raw in client.list(NODES).items)
+    return {node.metadata.name for node in nodes if any(image in one.names for one in node.status.images)}
 
 
 def heartbeats(client: Client) -> dict[str, str]:

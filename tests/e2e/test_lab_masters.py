@@ -126,7 +126,6 @@ def test_every_master_may_lose_its_power_under_writes(user: LabUser) -> None:
 
 @pytest.mark.parametrize("name", [name for name, drill in catalog().items() if drill.masters > 1])
 def test_a_drill_of_several_masters_passes_and_leaves_them_well(user: LabUser, name: str) -> None:
-    user.labctl("image", "load", "lab.local/web:1")
     done = user.labctl("drill", "run", name, "-o", "json", code=None, timeout_s=400)
     assert done.code in (0, 1), done.stderr
     report = json.loads(done.stdout)

@@ -74,6 +74,10 @@ class World:
     def unit(self, component: str) -> str:
         return f"{component}.service"
 
+    def supply(self, image: str) -> Sequence[str]:
+        """See `Target`: whatever runs here needs none."""
+        return ()
+
     def within_reach(self, names: Sequence[str]) -> Sequence[str]:
         return names
 

@@ -323,6 +323,10 @@ class FakeLab:
     def unit(self, component: str) -> str:
         return f"{component}.service"
 
+    def supply(self, image: str) -> Sequence[str]:
+        """See `Target`: whatever runs here needs none."""
+        return ()
+
     def within_reach(self, names: Sequence[str]) -> Sequence[str]:
         return names
 
