@@ -27,6 +27,7 @@ from labctl.drills.records import (
 from labctl.drills.timeline import load, slices_over_time, zero_s
 
 _BUCKETS = 140
+_SOME = 4  # requests in a bucket on average: fewer make a fence, not a bar chart
 _LANES = 40  # of a kind; more would not be read
 _STEPS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 
@@ -138,14 +139,15 @@ def _less(all_of_them: Count, part: Count) -> Count:
     return Count(all_of_them.sent - part.sent, all_of_them.failed - part.failed)
 
 
-def bucket_s(duration_s: float, most: int = _BUCKETS) -> float:
-    """A round width that gives at most `most` buckets."""
+def bucket_s(duration_s: float, requests: int) -> float:
+    """A round width that gives no more buckets than a page can show, and each of them some of the requests."""
+    most = min(_BUCKETS, max(1, requests // _SOME))
     return next((step for step in _STEPS_S if duration_s / step <= most), _STEPS_S[-1])
 
 
 def buckets(probes: Sequence[Probed], origin: float, from_s: float, to_s: float) -> tuple[Bucket, ...]:
     """The requests by their intended send time."""
-    width = bucket_s(to_s - from_s)
+    width = bucket_s(to_s - from_s, len(probes))
     first = int(from_s // width)
     groups: dict[int, list[Probed]] = {}
     for probe in probes:

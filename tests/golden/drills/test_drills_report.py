@@ -156,9 +156,14 @@ def test_nothing_is_drawn_outside_the_drawing(width: int) -> None:
     assert "nan" not in svg.lower()
 
 
-@pytest.mark.parametrize(("duration_s", "step_s"), [(20, 0.25), (60, 0.5), (400, 5.0), (100_000, 60.0)])
-def test_bars_of_requests_have_a_round_width(duration_s: float, step_s: float) -> None:
-    assert bucket_s(duration_s) == step_s
+@pytest.mark.parametrize(
+    ("duration_s", "rate_per_s", "step_s"),
+    [(20, 20, 0.25), (60, 20, 0.5), (400, 20, 5.0), (100_000, 20, 60.0), (60, 5, 1.0), (60, 0.01, 60.0)],
+)
+def test_bars_of_requests_have_a_round_width_and_some_requests_each(
+    duration_s: float, rate_per_s: float, step_s: float
+) -> None:
+    assert bucket_s(duration_s, round(duration_s * rate_per_s)) == step_s
 
 
 PAGES = {"pass": Tale(stateful=True), "violated": Tale(endpoint_removed=30.0, serving=30.0, read=())}
