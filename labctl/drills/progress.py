@@ -57,9 +57,7 @@ class Progress:
         """Show what is new, pause; Stopped where the drill is asked to end, once."""
         end_s = self._clock.monotonic_s() + pause_s
         while True:
-            self.drain()
-            if self.ui is not None:
-                self.ui.status(Status(self._clock.monotonic_s(), self._phase, waiting))
+            self._draw(waiting)
             self._hear()
             if may_stop and self.stop.is_set() and not self._raised:
                 self._raised = True
@@ -110,14 +108,28 @@ class Progress:
     def drain(self) -> None:
         """Show what is new in the history."""
         entries = self._recorder.history()
-        if self.ui is not None and len(entries) > self._shown:
-            self.ui.show(entries[self._shown :])
+        if fresh := entries[self._shown :]:
+            self._tell(lambda ui: ui.show(fresh))
         self._shown = len(entries)
+
+    def _draw(self, waiting: tuple[str, ...]) -> None:
+        self.drain()
+        status = Status(self._clock.monotonic_s(), self._phase, waiting)
+        self._tell(lambda ui: ui.status(status))
 
     def say(self, text: str) -> None:
         """A sentence outside the history."""
-        if self.ui is not None:
-            self.ui.say(text)
+        self._tell(lambda ui: ui.say(text))
+
+    def _tell(self, tell: Callable[[Ui], None]) -> None:
+        """Where nobody reads any more (`| head`), the drill ends as if it had been asked to: with the heal."""
+        if self.ui is None:
+            return
+        try:
+            tell(self.ui)
+        except (BrokenPipeError, SystemExit):  # rich's consoles leave a broken pipe by SystemExit
+            self.ui = None
+            self.end_for("nobody reads what it says")
 
 
 def promise(phase: str, undo: Sequence[str], slowness: float) -> str:

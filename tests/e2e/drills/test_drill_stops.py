@@ -79,9 +79,13 @@ class Runner:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         out, err = self.process.stdout.read(), self.process.stderr.read()
-        code = self.process.wait()
+        return self.code(), out, err
+
+    def code(self) -> int:
+        """Its exit code, once it has ended."""
+        found = self.process.wait()
         self._watchdog.cancel()
-        return code, out, err
+        return found
 
 
 def left(folder: Path) -> dict[str, str]:
@@ -132,3 +136,15 @@ def test_a_second_signal_leaves_at_once_with_the_undo_armed(tmp_path: Path) -> N
     healed = [one for _, one in history.load(run_dir / history.NAME).of(HealEnded)]
     assert [one.ok for one in healed] == [True]
     assert json.loads((run_dir / "report.json").read_text())["verdict"] == "unknown"
+
+
+def test_a_drill_that_nobody_reads_heals_and_ends(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "drills", "pass")
+    runner.until("entered observe")
+    assert runner.process.stdout is not None
+    runner.process.stdout.close()
+    runner.code()
+    assert left(tmp_path / "drills")["worker1"] == "running"
+    told = history.load(next((tmp_path / "drills").glob("2*")) / history.NAME)
+    assert [one.ok for _, one in told.of(HealEnded)] == [True]
+    assert next(one.why for _, one in told.of(Interrupted)) == "nobody reads what it says"

@@ -51,6 +51,19 @@ def said(progress: Progress) -> list[str]:
     return cast(Heard, progress.ui).said
 
 
+@pytest.mark.parametrize("how", [BrokenPipeError(), SystemExit(1)])
+def test_where_nobody_reads_any_more_the_end_is_asked_for(progress: Progress, how: BaseException) -> None:
+    class Unread(Silent):
+        def show(self, entries: object) -> None:
+            raise how
+
+    progress.ui = Unread()
+    progress.enter("steady")
+    with pytest.raises(Stopped, match="nobody reads what it says"):
+        progress.tick(())
+    progress.enter("clean-up")
+
+
 def test_what_hangs_is_left_to_itself_when_the_end_is_asked_for(progress: Progress, hung: threading.Event) -> None:
     begun = threading.Event()
 
