@@ -70,7 +70,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path, clock: Clock, on_entry: Callable[[Entry], None] = lambda _: None) -> None:
-        self._clock, self._on_entry = clock, on_entry
+        self.path, self._clock, self._on_entry = path, clock, on_entry
         self._lock = threading.Lock()
         self._entries: list[Entry] = []
         self.trouble = ""

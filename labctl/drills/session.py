@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from labctl.drills import inspection, lease, progress, steady, undo, workload
-from labctl.drills.actions import Action
 from labctl.drills.aside import Heeding, Stopped
 from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
@@ -26,8 +25,6 @@ from labctl.drills.progress import Progress
 from labctl.drills.records import (
     FaultBegan,
     FaultEnded,
-    HealBegan,
-    HealEnded,
     Inspected,
     Interrupted,
     Said,
@@ -35,19 +32,17 @@ from labctl.drills.records import (
     Scene,
     Started,
 )
+from labctl.drills.remedy import Remedy
 from labctl.drills.sampler import Sampler
 from labctl.drills.target import Target
 from labctl.drills.timeline import zero_s
 from labctl.drills.ui import Ui
-from labctl.drills.undo import Pending
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import Stop
 from labctl.vm.provider import Power
 
-_CLEAN_UP_S = 20.0
 _LOOK = ("a look into every machine",)
-_MARGIN_S = 60.0
 _OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
 
 
@@ -60,9 +55,9 @@ class Session:
         self.run_dir = run_dir
         self.recorder = Recorder(run_dir / NAME, clock)
         self.progress = Progress(self.recorder, clock, target.slowness)
-        self.progress.undo = lambda: [action.text for action in self._pending.heals] if self._pending else []
+        self._remedy = Remedy(drill.name, target, self._options, self.recorder, self.progress, clock)
+        self.progress.undo = lambda: [action.text for action in self._remedy.heals]
         self._loads, self._watches = Stop(), Stop()  # end the prober and writer; end the watches and samples
-        self._pending: Pending | None = None
 
     # -- the course of things --------------------------------------------------------------------------------------
 
@@ -76,22 +71,22 @@ class Session:
                 self._observe(scene)
             except Stopped:
                 if zero_s(self.recorder.history()) is None:
-                    self._arm(heals=())
+                    self._remedy.arm(heals=())
                     raise
                 self._note_end()
             except Exception as error:  # even our own mistake must not keep the lab broken
                 self.recorder.add(Interrupted(why=f"{type(error).__name__}: {error}"), durable=True)
-                self._heal("the runner failed")
+                self._remedy.heal("the runner failed")
                 if not isinstance(error, LabError):
                     raise
-            self._heal("the drill was interrupted" if self._interrupted else "the drill is through")
+            self._remedy.heal("the drill was interrupted" if self._interrupted else "the drill is through")
             self._converge()
             self._outlast_heal(scene)
             self._collect(watchers, load)
         finally:
             self._loads.set()
             self._watches.set()
-            self._clean_up()
+            self._remedy.clean_up()
             self.progress.drain()
             self.recorder.close()
 
@@ -113,7 +108,7 @@ class Session:
         attend(beforehand)
         if lacking := attend(lambda: target.supply(workload.IMAGE)):
             self.recorder.add(Said(text=f"{workload.IMAGE} was loaded on {', '.join(lacking)}"))
-        arm_own = lambda: self._arm_more(workload.own_cleanups())  # noqa: E731
+        arm_own = lambda: self._remedy.arm_more(workload.own_cleanups())  # noqa: E731
         found, said = attend(lambda: steady.find_workload(target, arm_own, options.image))
         self.recorder.add(Said(text=said))
         self.progress.enter("steady")
@@ -124,7 +119,7 @@ class Session:
         self.recorder.add(scene, durable=True)
         watchers = Observers(target.client, self.recorder, self._clock)
         attend(lambda: watchers.start(self._watches))
-        starter = Starter(target, self.recorder, self._clock, self._arm_more, self.progress)
+        starter = Starter(target, self.recorder, self._clock, self._remedy.arm_more, self.progress)
         load = starter.start(scene, self._drill.demand, options, self._loads)
         steady.await_answers(self.recorder.history, options.rate_per_s, options, self.progress.tick, self._clock)
         before = attend(lambda: inspection.take(target, "steady"), _LOOK)
@@ -139,7 +134,7 @@ class Session:
         if not self._target.shared:
             return
         holder, api = lease.own_identity(), self._target.client
-        self._arm_more((lease.Release(holder),))
+        self._remedy.arm_more((lease.Release(holder),))
         lease.claim(api, holder, self._drill.name, Heeding(self._clock, self.progress.stop))
         lease.Renewals(api, holder, self._clock).start(self._watches, self.progress.end_for)
 
@@ -147,7 +142,7 @@ class Session:
         self.progress.enter("arm")
         steps = self._drill.faults(scene)
         pauses_s = sum(step.seconds for step in steps if isinstance(step, Pause))
-        self._arm(heals=heals_of(steps, self._target), last_s=self._latest_s(scene) + pauses_s)
+        self._remedy.arm(heals=heals_of(steps, self._target), last_s=self._latest_s(scene) + pauses_s)
         self.progress.enter("fault")
         for step in steps:
             self.progress.tick((), pause_s=0.0)
@@ -223,36 +218,6 @@ class Session:
                 latest_s = max(latest_s, at_s)
         return tuple(waiting), passed_s - latest_s
 
-    def _heal(self, why: str) -> None:
-        """Apply the undo that is on disk; done once."""
-        history = self.recorder.history()
-        if self._pending is None or history.first(HealBegan):
-            return
-        if not self._pending.heals and history.first(FaultBegan) is None:
-            return
-        self.progress.enter("heal")
-        self.recorder.add(HealBegan(by="runner", why=why), durable=True)
-        self.progress.drain()
-        slowness = max(1.0, self._target.slowness)
-        usual_s = self._options.heal_deadline_s * slowness
-        ok, said = self._undo(self._pending.heals, usual_s, min(usual_s, progress.HEAL_S * slowness))
-        self.recorder.add(HealEnded(ok=ok, evidence="; ".join(said) or "there is nothing to undo"), durable=True)
-        if ok:
-            self._pending = undo.replaced(self._pending, heals=())
-            try:
-                undo.save(self._target.drills_dir, self._pending)
-            except LabError as error:  # a full disk: what is healed may be healed once more
-                self.progress.say(f"healed, but not struck off the undo on disk: {error}")
-
-    def _undo(self, actions: tuple[Action, ...], deadline_s: float, ending_s: float) -> tuple[bool, tuple[str, ...]]:
-        """Apply them; where the end is asked for and they are not through in time, they stay on disk for others."""
-        waiting = tuple(action.text for action in reversed(actions))
-        apply = lambda: undo.apply_all(actions, self._target, self._clock, deadline_s=deadline_s)  # noqa: E731
-        try:
-            return self.progress.attend(apply, waiting, may_stop=False, ending_s=ending_s)
-        except DeadlineExceeded as error:
-            return False, (str(error),)
-
     def _converge(self) -> None:
         """Until spec equals status again, as far as it did before; what is left then is in the history."""
         self.progress.enter("converge")
@@ -324,55 +289,14 @@ class Session:
         if not self._interrupted:
             self.recorder.add(Interrupted(why=self.progress.why), durable=True)
 
-    def _clean_up(self) -> None:
-        """Remove what the drill deployed; forget the undo once nothing is left of it."""
-        if self._pending is None:
-            return
-        self.progress.enter("clean-up")
-        ok, said = self._undo(self._pending.cleanups, _CLEAN_UP_S, progress.CLEAN_UP_S)
-        if ok and not self._pending.heals and not self.progress.adrift:
-            undo.clear(self._target.drills_dir)
-        elif not ok:
-            self.progress.say(f"left behind: {'; '.join(said)}")
-
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     @property
     def _interrupted(self) -> bool:
         return self.recorder.history().first(Interrupted) is not None
 
-    @property
-    def _cleanups(self) -> tuple[Action, ...]:
-        return self._pending.cleanups if self._pending else ()
-
     def _latest_s(self, scene: Scene) -> float:
         """Seconds after the fault past which nothing is awaited any more."""
         bounds = self._drill.bounds(self._target.profile, scene)
         latest_s = max((bound.upper_s or 0.0 for bound in bounds if bound.awaited), default=0.0)
         return max(latest_s, self._drill.holds_s(self._target.profile)) + self._options.patience_s
-
-    def _arm(
-        self,
-        *,
-        heals: tuple[Action, ...] = (),
-        cleanups: tuple[Action, ...] | None = None,
-        last_s: float = 0.0,
-    ) -> None:
-        """Put the undo on disk; LabError where that fails, and then nothing may be done to the lab."""
-        options, slowness = self._options, max(1.0, self._target.slowness)
-        allowed_s = (
-            last_s + (options.steady_deadline_s + options.heal_deadline_s + options.converge_deadline_s) * slowness
-        )
-        self._pending = Pending(
-            drill=self._drill.name,
-            run_dir=str(self.run_dir),
-            runner_pid=os.getpid(),
-            reopen=self._target.reopen,
-            heal_by_s=self._clock.monotonic_s() + allowed_s + _MARGIN_S,
-            heals=heals,
-            cleanups=self._cleanups if cleanups is None else cleanups,
-        )
-        undo.save(self._target.drills_dir, self._pending)
-
-    def _arm_more(self, cleanups: tuple[Action, ...]) -> None:
-        self._arm(cleanups=(*self._cleanups, *cleanups))
