@@ -13,7 +13,7 @@ from labctl.cli.context import output_option
 from labctl.config import settings
 from labctl.runtime.errors import LabError
 from labctl.vm import doctor as examination
-from labctl.vm.lab import provider_names
+from labctl.vm.registry import provider_names
 
 KUBERNETES_VERSION = "1.37"
 

@@ -16,7 +16,8 @@ from labctl.config import settings
 from labctl.kube.timing import FAST, PROFILES
 from labctl.runtime.errors import LabError, UsageError
 from labctl.vm import box, images
-from labctl.vm.lab import Lab, provider_names
+from labctl.vm.lab import Lab
+from labctl.vm.registry import provider_names
 
 _UNITS = {
     "apiserver": "labctl-apiserver",

@@ -11,9 +11,9 @@ import psutil
 
 from labctl.config import Settings
 from labctl.vm import apt, box, tools
-from labctl.vm.lab import provider_named
 from labctl.vm.progress import Reporter
 from labctl.vm.provider import Problem
+from labctl.vm.registry import provider_named
 
 _MEMORY_MIB = 3 * 1024  # one master and two workers of 1 GiB
 _DISK_GIB = 8  # box, its root file system, three machines' disks

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import pkgutil
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,18 +16,19 @@ from labctl.config import LabConfig, Settings
 from labctl.kube.client import Client
 from labctl.kube.timing import KUBERNETES, PROFILES, Profile
 from labctl.runtime.clock import Clock, SystemClock
-from labctl.runtime.discovery import discover
 from labctl.runtime.errors import DeadlineExceeded, LabError, UsageError
 from labctl.runtime.loop import wait_for
-from labctl.vm import health, members, pki, providers, provision, ssh, sshkey, tools, waiting
+from labctl.vm import health, members, pki, provision, ssh, sshkey, status, tools
 from labctl.vm.etcd import Etcd
 from labctl.vm.fence import service
 from labctl.vm.keeping import keep_pods
 from labctl.vm.layout import lay_out, overloads
 from labctl.vm.parallel import each
 from labctl.vm.progress import Reporter
-from labctl.vm.provider import Power, Provider, Site
+from labctl.vm.provider import Power, Site
+from labctl.vm.registry import provider_named
 from labctl.vm.state import LabState, labs
+from labctl.vm.status import LabStatus
 from labctl.vm.topology import Machine, Topology
 
 _API_S = 60.0  # on this host's own processor; an emulated machine gets up to five times as long
@@ -40,28 +40,6 @@ _LOAD_S = 120.0
 # system container has no disk of its own, and its host's may have far more to write.
 _KEEP = "{ systemd-detect-virt -cq || sync -f /var/lib/containerd; }"
 _POWERED = (Power.RUNNING, Power.SUSPENDED)
-
-
-class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine, as its provider and the API see it."""
-
-    name: str
-    role: str
-    address: str
-    power: str
-    ready: str  # the Node's Ready condition: True, False, Unknown; "" where the API does not know the node
-
-
-class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What `labctl status` tells."""
-
-    name: str
-    provider: str
-    profile: str
-    network: str
-    api: str  # "ok", or why it does not answer
-    nodes: tuple[NodeStatus, ...]
-    waits: tuple[str, ...] = ()  # for what the cluster waits
 
 
 class Lab:
@@ -279,33 +257,7 @@ class Lab:
 
     def status(self) -> LabStatus:
         """What runs and what the API thinks of it; never fails for a lab that is down."""
-        power = self.provider.power(self.site)
-        conditions: Mapping[str, str] = {}
-        waits: tuple[str, ...] = ()
-        api = "ok"
-        try:
-            conditions = health.ready_conditions(self.client)
-            waits = waiting.look(self.client)
-        except LabError as error:
-            api = str(error)
-        return LabStatus(
-            name=self.topology.lab,
-            provider=self.topology.provider,
-            profile=self.topology.profile,
-            network=self.topology.network_cidr,
-            api=api,
-            nodes=tuple(
-                NodeStatus(
-                    name=machine.name,
-                    role=machine.role,
-                    address=machine.address,
-                    power=power.get(machine.name, Power.ABSENT).value,
-                    ready=conditions.get(machine.name, ""),
-                )
-                for machine in self.topology.machines
-            ),
-            waits=waits,
-        )
+        return status.look(self.topology, self.provider.power(self.site), lambda: self.client)
 
     def running(self, role: str = "") -> Sequence[Machine]:
         """The machines that are powered, of one role or all."""
@@ -343,19 +295,6 @@ def _hint(hint: str) -> Iterator[None]:
         yield
     except DeadlineExceeded as error:
         raise DeadlineExceeded(str(error), hint=hint) from error
-
-
-def provider_names() -> tuple[str, ...]:
-    """The providers that people may choose: a module each, not imported here, so that the command line starts fast."""
-    return tuple(info.name for info in pkgutil.iter_modules(providers.__path__) if info.name != "fake")
-
-
-def provider_named(name: str) -> Provider:
-    """The provider; UsageError lists those there are."""
-    found = discover(providers, "PROVIDER", Provider).get(name)  # type: ignore[type-abstract]
-    if found is None:
-        raise UsageError(f"there is no provider {name!r}", hint=f"the providers are: {', '.join(provider_names())}")
-    return found
 
 
 def _networks_in_use(state_root: Path, lab: str) -> Iterator[str]:

@@ -35,6 +35,7 @@ from labctl.runtime.shell import LocalShell
 from labctl.vm import fence
 from labctl.vm.fence.backends import Backend, ByCommand, ByProvider
 from labctl.vm.provider import Site
+from labctl.vm.registry import provider_named
 from labctl.vm.state import LabBusy, LabState
 from labctl.vm.topology import Topology
 
@@ -86,8 +87,6 @@ class Agent:
             return self._backend
         if topology.fencing_command:
             return ByCommand(topology.fencing_command, LocalShell())
-        from labctl.vm.lab import provider_named  # noqa: PLC0415 - the lab starts the agent
-
         site = Site(topology=topology, state_dir=self._state.dir, ssh_public_key="", cache_dir=self._cache_dir)
         return ByProvider(provider_named(topology.provider), site)
 
