@@ -126,7 +126,8 @@ def await_identity(
         if clock.monotonic_s() >= end_s:
             raise NotSteady(
                 f"the lab is not in a steady state: {scene.identity} takes no records",
-                hint=f"`labctl kubectl -- describe pod -n {scene.namespace} {identity.POD}` may tell why",
+                hint=f"`kubectl describe pod -n {scene.namespace} {identity.POD}` may tell why; "
+                "where the cluster cannot pull its image, --stateful-image names another",
             )
         tick((f"{scene.identity} to take records",))
     node = node_of()

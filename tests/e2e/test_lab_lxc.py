@@ -178,7 +178,8 @@ def test_the_same_cluster_is_drilled_as_one_that_labctl_did_not_make(user: LabUs
     assert "power_off" in why["worker-power-loss"]
     plan = ("drill", "run", "kubelet-freeze", *where, "--dry-run")
     eventually(lambda: user.labctl(*plan).code == 0, "a plan that could begin")  # its predecessor's pods may still end
-    done = user.labctl("drill", "run", "kubelet-freeze", *where, "--report-dir", str(tmp_path), code=None)
+    image = ("--stateful-image", "lab.local/web:1")  # there is no registry to pull the default one from
+    done = user.labctl("drill", "run", "kubelet-freeze", *where, *image, "--report-dir", str(tmp_path), code=None)
     assert done.code == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["verdict"], report["provider"]) == ("pass", "foreign")

@@ -77,7 +77,7 @@ def all_serve(user: LabUser) -> bool:
 
 
 def created_pods(user: LabUser) -> list[str]:
-    """The names in the ReplicaSet's Events, one for each pod it made."""
+    """The names in the ReplicaSet's Events, one for each pod it made; one may be lost with the master that has it."""
     events = user.json("get", "events", "--field-selector", "reason=SuccessfulCreate")["items"]
     named = (re.search(r"Created pod: (many-\S+)", event["message"]) for event in events)
     return [found[1] for found in named if found]
@@ -115,7 +115,10 @@ def test_every_master_may_lose_its_power_under_writes(user: LabUser) -> None:
         power_on(user, victim)
         eventually(lambda: all_serve(user), f"{victim} to serve again")
     assert writer.stop() == set()
-    assert len(created_pods(user)) == len(set(created_pods(user))) == replicas  # nothing was created twice
+    created, there = created_pods(user), {pod["metadata"]["name"] for pod in user.pods("app=many")}
+    assert len(created) == len(set(created)) > replicas / 2
+    assert set(created) <= there  # nothing was created twice, and one of them deleted again
+    assert len(there) == replicas
     bindings = user.json("get", "events", "--field-selector", "reason=Scheduled")["items"]
     named = [
         event["involvedObject"]["name"] for event in bindings if event["involvedObject"]["name"].startswith("many-")
