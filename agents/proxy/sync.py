@@ -46,8 +46,8 @@ class Network:
         before = self._connections
         if may_have_stale(before, wanted):
             found = stale(self._kernel.flows(), before, wanted, node_ip=self._config.node_ip)
-            self._kernel.forget(found)
             if found:
+                self._kernel.forget(found)
                 ends = sorted({f"{flow.protocol}/{flow.answers_from}:{flow.answers_port}" for flow in found})
                 _log.info("connections cut", extra={"kv": {"count": len(found), "to": ",".join(ends[:10])}})
         self._connections = wanted

@@ -32,7 +32,7 @@ class PowerOn(msgspec.Struct, frozen=True, tag="power-on"):
     @classmethod
     def of(cls, node: str, target: Target) -> PowerOn:
         """With as long to boot as machines of this target need."""
-        return cls(node=node, boot_s=BOOT_S * max(1.0, target.slowness))
+        return cls(node=node, boot_s=boot_s(target))
 
     def apply(self, target: Target, clock: Clock) -> str:
         """Do it; a sentence of evidence. DeadlineExceeded where the machine does not come up."""
@@ -198,6 +198,11 @@ class DeleteObject(msgspec.Struct, frozen=True, tag="delete-object"):
 
 
 Action = PowerOn | Resume | PlugIn | Inside | Uncordon | Untaint | Rejoin | DeleteObject | Release
+
+
+def boot_s(target: Target) -> float:
+    """How long a machine of this target may take to boot."""
+    return BOOT_S * max(1.0, target.slowness)
 
 
 def inside(target: Target, node: str, script: str, *, timeout_s: float = 30.0) -> str:

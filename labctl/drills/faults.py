@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from labctl.drills.actions import BOOT_S, Action, PowerOn, Resume, inside
+from labctl.drills.actions import Action, PowerOn, Resume, boot_s, inside
 from labctl.drills.target import Target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
@@ -209,7 +209,7 @@ class Reset(OnNode):
             except LabError:
                 return False
 
-        deadline_s = BOOT_S * max(1.0, target.slowness)
+        deadline_s = boot_s(target)
         try:
             wait_for(booted, what=f"{self.node} to boot", deadline_s=deadline_s, clock=clock, every_s=0.1)
         except DeadlineExceeded:

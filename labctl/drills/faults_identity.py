@@ -14,7 +14,7 @@ from typing import ClassVar
 import msgspec
 
 from labctl.drills import views
-from labctl.drills.actions import BOOT_S, OUT_OF_SERVICE, Action, Rejoin, Untaint, changed_taints
+from labctl.drills.actions import OUT_OF_SERVICE, Action, Rejoin, Untaint, boot_s, changed_taints
 from labctl.drills.faults import OnNode
 from labctl.drills.identity import POD
 from labctl.drills.records import NodeSeen, PodSeen
@@ -109,7 +109,7 @@ class DeleteNode(_OfIdentity):
 
     def heals(self, target: Target) -> tuple[Action, ...]:
         """See `Fault`."""
-        return (Rejoin(node=self.node, boot_s=BOOT_S * max(1.0, target.slowness)),)
+        return (Rejoin(node=self.node, boot_s=boot_s(target)),)
 
     def _act(self, target: Target) -> None:
         target.client.delete(NODES, self.node)

@@ -122,9 +122,11 @@ class LabTarget:
 
     def supply(self, image: str) -> Sequence[str]:
         """See `Target`."""
+        if image not in images.NAMES:
+            return ()
         having = health.nodes_with(self.client, image)
         lacking = [machine for machine in self._lab.running("worker") if machine.name not in having]
-        if image not in images.NAMES or not lacking:
+        if not lacking:
             return ()
         self._lab.load_image(images.build(image, self._lab.settings.cache_dir), lacking, lambda *_: None)
         return [machine.name for machine in lacking]

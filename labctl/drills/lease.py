@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from labctl.drills.lock import Busy
 from labctl.drills.target import Api, Target
 from labctl.kube.errors import AlreadyExists, ApiError, Conflict, Document, Forbidden, NotFound
+from labctl.kube.lease import Lease
 from labctl.kube.resources import LEASES, NAMESPACES
 from labctl.runtime.clock import Clock, parse_time, rfc3339_micro
 from labctl.runtime.errors import LabError, UsageError
@@ -37,37 +38,6 @@ class Taken(Busy):
     """A drill of another host runs on this cluster."""
 
     exit_code = 2
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
-    holder_identity: str | None = None
-    lease_duration_seconds: int | None = None
-    renew_time: str | None = None
-    lease_transitions: int | None = None
-
-
-class _Meta(msgspec.Struct, frozen=True, rename="camel"):
-    resource_version: str
-    annotations: Mapping[str, str] = {}
-
-
-class _Lease(msgspec.Struct, frozen=True):
-    metadata: _Meta
-    spec: _Spec = _Spec()
-
-    @property
-    def holder(self) -> str:
-        return self.spec.holder_identity or ""
-
-    @property
-    def until(self) -> datetime | None:
-        """When its time is over, by the stamps in it; None where they say nothing."""
-        if not self.spec.renew_time or not self.spec.lease_duration_seconds:
-            return None
-        try:
-            return parse_time(self.spec.renew_time) + timedelta(seconds=self.spec.lease_duration_seconds)
-        except ValueError:
-            return None
 
 
 def own_identity() -> str:
@@ -195,9 +165,9 @@ class Release(msgspec.Struct, frozen=True, tag="release-lease"):
         return f"give back the Lease {_WHERE}"
 
 
-def _read(api: Api) -> _Lease | None:
+def _read(api: Api) -> Lease | None:
     try:
-        return msgspec.convert(api.get(LEASES, NAME, NAMESPACE), _Lease)
+        return msgspec.convert(api.get(LEASES, NAME, NAMESPACE), Lease)
     except NotFound:
         return None
 
@@ -207,12 +177,25 @@ def _spec(holder: str, clock: Clock) -> Document:
     return {"holderIdentity": holder, "leaseDurationSeconds": DURATION_S, "acquireTime": now, "renewTime": now}
 
 
-def _looks_alive(found: _Lease, clock: Clock) -> bool:
-    return found.until is not None and found.until > clock.now()
+def _until(found: Lease) -> datetime | None:
+    """When its time is over, by the stamps in it; None where they say nothing."""
+    spec = found.spec
+    if not spec.renew_time or not spec.lease_duration_seconds:
+        return None
+    try:
+        return parse_time(spec.renew_time) + timedelta(seconds=spec.lease_duration_seconds)
+    except ValueError:
+        return None
 
 
-def _words(found: _Lease) -> str:
+def _looks_alive(found: Lease, clock: Clock) -> bool:
+    until = _until(found)
+    return until is not None and until > clock.now()
+
+
+def _words(found: Lease) -> str:
     host, _, rest = found.holder.partition("_")
     process, drill = rest.partition("_")[0], found.metadata.annotations.get(DRILL, "a drill")
-    until = f", until {found.until:%H:%M:%S} UTC at least" if found.until else ""
+    ends = _until(found)
+    until = f", until {ends:%H:%M:%S} UTC at least" if ends else ""
     return f"a drill is already running on this cluster: {drill}, by {host}, process {process}{until}"

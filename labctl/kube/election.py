@@ -17,6 +17,7 @@ import msgspec
 
 from labctl.kube.client import Client
 from labctl.kube.errors import AlreadyExists, ApiError, Conflict, Document, NotFound
+from labctl.kube.lease import Lease
 from labctl.kube.resources import LEASES
 from labctl.kube.timing import Profile
 from labctl.runtime.clock import Clock, rfc3339_micro
@@ -28,22 +29,6 @@ _log = logging.getLogger(__name__)
 
 class LeadershipLost(LabError):
     """We do not lead (any more): whatever was planned must not be written."""
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
-    holder_identity: str | None = None
-    lease_duration_seconds: int | None = None
-    renew_time: str | None = None
-    lease_transitions: int | None = None
-
-
-class _Meta(msgspec.Struct, frozen=True, rename="camel"):
-    resource_version: str
-
-
-class _Lease(msgspec.Struct, frozen=True):
-    metadata: _Meta
-    spec: _Spec = _Spec()
 
 
 class Election:
@@ -128,7 +113,7 @@ class Election:
         if self._leading and self._renew(sent_s):
             return True
         try:
-            found = msgspec.convert(self._client.get(LEASES, self._name, "kube-system"), _Lease)
+            found = msgspec.convert(self._client.get(LEASES, self._name, "kube-system"), Lease)
         except NotFound:
             return self._create(sent_s)
         ours = found.spec.holder_identity == self.identity
@@ -163,7 +148,7 @@ class Election:
         self._note(sent_s, written)
         return True
 
-    def _stale(self, found: _Lease) -> bool:
+    def _stale(self, found: Lease) -> bool:
         """Whether we have seen this very version for as long as its holder asked for."""
         now_s = self._clock.monotonic_s()
         version, since_s = self._observed
@@ -193,7 +178,7 @@ class Election:
         }
         return spec | ({"acquireTime": now} if acquired else {})
 
-    def _change(self, found: _Lease) -> dict[str, Any]:
+    def _change(self, found: Lease) -> dict[str, Any]:
         ours = found.spec.holder_identity == self.identity
         transitions = (found.spec.lease_transitions or 0) + (0 if ours else 1)
         version = {"resourceVersion": found.metadata.resource_version}
@@ -206,7 +191,7 @@ class Election:
         if not was:
             return
         try:
-            found = msgspec.convert(self._client.get(LEASES, self._name, "kube-system"), _Lease)
+            found = msgspec.convert(self._client.get(LEASES, self._name, "kube-system"), Lease)
             if found.spec.holder_identity == self.identity:
                 spec = {"holderIdentity": "", "leaseDurationSeconds": 1}
                 change = {"metadata": {"resourceVersion": found.metadata.resource_version}, "spec": spec}

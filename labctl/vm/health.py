@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -54,17 +55,19 @@ def api_ready(client: Client) -> bool:
 
 def ready_conditions(client: Client) -> dict[str, str]:
     """Each Node's Ready condition: True, False, Unknown, or "" where it has none."""
-    found = {}
-    for raw in client.list(NODES).items:
-        node = msgspec.json.decode(raw, type=_Node)
-        found[node.metadata.name] = next((c.status for c in node.status.conditions if c.type == "Ready"), "")
-    return found
+    return {
+        node.metadata.name: next((c.status for c in node.status.conditions if c.type == "Ready"), "")
+        for node in _nodes(client)
+    }
 
 
 def nodes_with(client: Client, image: str) -> set[str]:
     """The nodes that say they have an image of that name."""
-    nodes = (msgspec.json.decode(raw, type=_Node) for raw in client.list(NODES).items)
-    return {node.metadata.name for node in nodes if any(image in one.names for one in node.status.images)}
+    return {node.metadata.name for node in _nodes(client) if any(image in one.names for one in node.status.images)}
+
+
+def _nodes(client: Client) -> Iterator[_Node]:
+    return (msgspec.json.decode(raw, type=_Node) for raw in client.list(NODES).items)
 
 
 def heartbeats(client: Client) -> dict[str, str]:

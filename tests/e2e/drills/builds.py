@@ -63,9 +63,12 @@ def watch_gap() -> None:
     watcher.offer, watcher.begin = wrong, beginning
 
 
-BREAKAGES: dict[str, Callable[[], None]] = {
-    found.__name__: found for found in (stale_endpoint, early_eviction, lost_write, watch_gap)
+_BY_COMPONENT: dict[str, tuple[Callable[[], None], ...]] = {
+    "apiserver": (lost_write, watch_gap),
+    "controllers": (stale_endpoint, early_eviction),
 }
+BREAKAGES = {found.__name__: found for broken in _BY_COMPONENT.values() for found in broken}
+BROKEN = {component: tuple(found.__name__ for found in broken) for component, broken in _BY_COMPONENT.items()}
 
 
 def main(argv: list[str]) -> int:

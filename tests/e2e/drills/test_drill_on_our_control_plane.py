@@ -18,6 +18,7 @@ from labctl.drills.runner import run
 from labctl.drills.target import Target
 from labctl.drills.ui import Silent
 from tests.e2e.controlplane.plane import Plane
+from tests.e2e.drills.builds import BROKEN
 from tests.e2e.drills.world import World
 
 
@@ -25,10 +26,6 @@ from tests.e2e.drills.world import World
 def plane(tmp_path: Path) -> Iterator[Plane]:
     with Plane(tmp_path) as running:
         yield running
-
-
-# Each breaks one promise, in one component; what must be found, and in which words.
-BROKEN = {"apiserver": ("lost_write", "watch_gap"), "controllers": ("stale_endpoint", "early_eviction")}
 
 
 @pytest.fixture

@@ -9,12 +9,7 @@ import pytest
 
 from tests.e2e.drills import builds
 
-COMPONENTS = {
-    "lost_write": "apiserver",
-    "watch_gap": "apiserver",
-    "stale_endpoint": "controllers",
-    "early_eviction": "controllers",
-}
+COMPONENTS = {breakage: component for component, names in builds.BROKEN.items() for breakage in names}
 
 
 def test_every_breakage_is_tried() -> None:
