@@ -80,8 +80,8 @@ class Session:
                 if not isinstance(error, LabError):
                     raise
             self._remedy.heal("the drill was interrupted" if self._interrupted else "the drill is through")
-            self._converge()
-            self._outlast_heal(scene)
+            if self._converge():
+                self._outlast_heal(scene)
             self._collect(watchers, load)
         finally:
             self._loads.set()
@@ -218,8 +218,8 @@ class Session:
                 latest_s = max(latest_s, at_s)
         return tuple(waiting), passed_s - latest_s
 
-    def _converge(self) -> None:
-        """Until spec equals status again, as far as it did before; what is left then is in the history."""
+    def _converge(self) -> bool:
+        """Whether spec equals status again, as far as it did before; what is left at the deadline is in the history."""
         self.progress.enter("converge")
         slowness = max(1.0, self._target.slowness)
         allowed_s = self._options.converge_deadline_s * slowness
@@ -249,6 +249,7 @@ class Session:
             self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
         if seen is not None:
             self.recorder.add(seen)
+        return not left
 
     def _power_on_fenced(self, seen: Inspected) -> None:
         """A drill that ends early may heal a machine just as the cluster is about to fence it, and then it is off."""
@@ -260,17 +261,19 @@ class Session:
                 self.recorder.add(Said(text=f"{node.name} was fenced while it was healed: powered on again"))
 
     def _outlast_heal(self, scene: Scene) -> None:
-        """Let the load go on until it has tried the healed lab by every way: a quick heal outruns the next request."""
+        """Let the load go on until it succeeds by every way again: a quick heal outruns requests that are under way."""
         if self.progress.ending():
             return
-        options = self._options
+        options, slowness = self._options, self._target.slowness
         try:
             ways = self.progress.attend(lambda: steady.load_addresses(self._target, scene))
-            rounds_s = len(ways) / options.rate_per_s + options.request_s * patience(self._target.slowness)
-            end_s = self._clock.monotonic_s() + rounds_s + _OUTLAST_S * max(1.0, self._target.slowness)
-            while left := steady.untried(self.recorder.history(), ways):
-                if self._clock.monotonic_s() >= end_s:
-                    return  # the checkers say what is missing
+            quiet_s = options.steady_s + options.request_s * patience(slowness)
+            end_s = self._clock.monotonic_s() + len(ways) / options.rate_per_s + quiet_s
+            end_s += _OUTLAST_S * max(1.0, slowness)
+            while left := steady.not_back(self.recorder.history(), ways, now_s := self._clock.monotonic_s(), quiet_s):
+                if now_s >= end_s:
+                    self.recorder.add(Said(text=f"not back after the heal: {', '.join(left)}"))
+                    return
                 self.progress.tick(tuple(f"{what} after the heal" for what in left))
         except Stopped:
             self._note_end()

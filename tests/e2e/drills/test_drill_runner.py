@@ -84,6 +84,31 @@ def test_a_heal_that_is_through_before_the_next_request_is_still_tried(lab: Fake
     assert report.invariants["C"].result is Result.PASS, report.invariants["C"]
 
 
+def _fresh_again(*_: object) -> tuple[Bound, ...]:
+    return (Bound(measure="fresh_again_s", title="No request fails any more", upper_s=60.0, awaited=False),)
+
+
+def test_a_service_that_is_late_after_the_heal_is_waited_for_and_measured(lab: FakeLab) -> None:
+    lab.lost_after_heal = 40  # at 20 a second
+    report = run(replace(DRILL, bounds=_fresh_again), lab, QUICK)
+    [judged] = report.contract
+    assert judged.result == "pass"
+    assert judged.measured_s is not None
+    assert judged.measured_s > 0
+    assert lab.lost_after_heal == 0
+
+
+def test_a_service_that_never_comes_back_is_said_to_and_ends_the_drill(
+    lab: FakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.drills.session._OUTLAST_S", 0.3)
+    lab.lost_after_heal = 10**6
+    report = run(replace(DRILL, bounds=_fresh_again), lab, QUICK)
+    assert report.verdict is Verdict.VIOLATED
+    assert "No request fails any more: never (at most 60 s)" in report.reasons
+    assert any(line.event == "not back after the heal: answers by 127.0.0.1" for line in report.timeline)
+
+
 def test_a_drill_may_pause_undo_a_fault_midway_and_hold_on_before_it_heals(lab: FakeLab) -> None:
     cut = PowerOff(node="worker1")
     brief = replace(DRILL, faults=lambda _: (cut, Pause(0.2), Lift(cut)), bounds=lambda *_: (), holds_s=lambda _: 1.5)

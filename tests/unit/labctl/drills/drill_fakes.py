@@ -208,7 +208,7 @@ def _name(body: Document) -> str:
 
 
 class FakeLab:
-    """See the module. `faults` names what goes wrong: deaf-power, no-boot, stale-endpoint, orphan, early-eviction."""
+    """See the module. `faults` names what goes wrong, e.g. deaf-power, no-boot, stale-endpoint, orphan."""
 
     def __init__(
         self,
@@ -222,6 +222,7 @@ class FakeLab:
         self.folder, self.faults, self._profile, self._slowness = folder, set(faults), profile, slowness
         self.api = FakeApi()
         self.power_calls: list[str] = []
+        self.lost_after_heal = 0  # so many requests get no answer once the power is back: the proxy still syncs
         self.armed_before_power_off: bool | None = None
         self.shared = False
         self._lock = threading.Lock()
@@ -458,7 +459,7 @@ class FakeLab:
             def do_GET(self) -> None:
                 endpoints = lab.endpoints()
                 node = endpoints[next(lab._turn) % len(endpoints)] if endpoints else ""
-                if not node or lab.power(node) is not Power.RUNNING:
+                if not node or lab.power(node) is not Power.RUNNING or lab.loses():
                     time.sleep(1.5)  # packets to nowhere
                     return
                 self.send_response(200)
@@ -469,6 +470,13 @@ class FakeLab:
             def log_message(self, format: str, *args: object) -> None: ...
 
         return Handler
+
+    def loses(self) -> bool:
+        """Whether this request is one of those that are lost after the heal."""
+        with self._lock:
+            lost = self.lost_after_heal > 0 and any(call.startswith("on ") for call in self.power_calls)
+            self.lost_after_heal -= lost
+        return lost
 
     def endpoints(self) -> list[str]:
         """The nodes of the ready endpoints, as the proxies know them."""
