@@ -31,7 +31,7 @@ _STOPPED = frozenset({137, 143})  # the exit codes of SIGKILL and SIGTERM
 
 RETRY_S, RETRY_CAP_S = 0.5, 10.0
 REFUSED_CAP_S = 60.0
-API_RETRY_CAP_S = 2.0  # what waits for the API goes on soon after it is back
+API_RETRY_CAP_S = 2.0  # what waits for the API goes on soon after it is back; not what it forbids
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -176,7 +176,8 @@ class Memory:
         else:
             count = self.retries[key] = self.retries.get(key, 0) + 1
             self.refused = self.refused or (flight.step is None and failure.reason in _REFUSALS)
-            cap_s = API_RETRY_CAP_S if flight.step is None or isinstance(flight.step, DeletePod) else RETRY_CAP_S
+            asks = flight.step is None or isinstance(flight.step, DeletePod)
+            cap_s = API_RETRY_CAP_S if asks and failure.reason != "Forbidden" else RETRY_CAP_S
             cap_s = REFUSED_CAP_S if self.refused else cap_s
             flight.not_before_s = now_s + min(cap_s, RETRY_S * 2.0 ** min(count - 1, 30))
         if isinstance(flight.step, PrepareVolumes | CleanUp | DeletePod) or flight.step is None:

@@ -23,14 +23,15 @@ from agents.kubelet.enforcer import Enforcer
 from agents.kubelet.fencing import silence_s
 from agents.kubelet.views import Pod
 from labctl.kube.client import Client
-from labctl.kube.errors import ApiError, NotFound
+from labctl.kube.errors import ApiError, Forbidden, NotFound
 from labctl.kube.events import Recorder
 from labctl.kube.fencing import Mode, mode_of
-from labctl.kube.meta import Reference
+from labctl.kube.meta import ObjectMeta, Reference
 from labctl.kube.resources import PODS
 from labctl.runtime.loop import Backoff, Stop, Wake
 
 _IDLE_S = 3600.0
+_DENIED_CAP_S = 10.0  # as often as upstream's status manager tries again (syncPeriod, status_manager.go)
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,14 @@ class Means:
     on_change: Callable[[], None] = lambda: None
 
 
+@dataclass(slots=True)
+class _Denied:
+    """A pod that the API does not call ours, until when it is not asked about: its informer will tell as well."""
+
+    backoff: Backoff
+    until_s: float
+
+
 class SelfFencing:
     """See the module. Safe to share between threads: heartbeat, pod loop and its own."""
 
@@ -78,6 +87,7 @@ class SelfFencing:
         self._lock = threading.Lock()
         self._pods: dict[str, Pod] = {}  # the fenced ones
         self._cleared: set[str] = set()  # that the API called ours since the last silence
+        self._denied: dict[str, _Denied] = {}  # that it called another's since then
         self.wake = Wake()  # there is something to ask again
 
     # -- the heartbeat's thread
@@ -100,6 +110,7 @@ class SelfFencing:
         if silent_s >= self._bounds.kill_after_s:
             with self._lock:
                 self._cleared.clear()
+                self._denied.clear()
                 stopped = [pod for uid, pod in self._pods.items() if uid in seen.pods]
             self._enforcer.end(seen.pods)
             if seen.confirmed_s is not None:
@@ -125,6 +136,7 @@ class SelfFencing:
             news = wanted.keys() != self._pods.keys()
             self._pods = wanted
             self._cleared &= wanted.keys()
+            self._denied = {uid: denied for uid, denied in self._denied.items() if uid in wanted}
         if news:
             self.wake.ring()
 
@@ -162,31 +174,47 @@ class SelfFencing:
         if self.clear():
             return backoff.next_s()
         backoff.reset()
-        return _IDLE_S
+        now_s = self.now_s()
+        with self._lock:  # one that is due already waits for the next renewal, which rings
+            rests_s = [denied.until_s - now_s for denied in self._denied.values() if now_s < denied.until_s]
+        return min(rests_s, default=_IDLE_S)
 
     def clear(self) -> bool:
         """Ask the API about the pods that may not start yet; whether any answer is still wanted."""
         if silence_s(self._enforcer.look()) >= self._bounds.term_after_s:
             return False  # the next renewal rings
+        now_s = self.now_s()
         with self._lock:
-            asked = [pod for uid, pod in self._pods.items() if uid not in self._cleared]
+            resting = self._cleared | {uid for uid, denied in self._denied.items() if now_s < denied.until_s}
+            asked = [pod for uid, pod in self._pods.items() if uid not in resting and not pod.terminating]
         left = False
         for pod in asked:
-            if pod.terminating:
-                continue
-            meta = pod.metadata
             since_s = self._folder.confirmed_s()
             try:
-                found = self._means.client.get(PODS, meta.name, meta.namespace)["metadata"]
-            except NotFound:
-                continue  # the informer will tell
+                ours = self._is_ours(pod.metadata)
             except ApiError as error:
                 _log.info("pod %s may not start yet: %s", pod.key, error)
                 left = True
                 continue
-            if found["uid"] == meta.uid and not found.get("deletionTimestamp"):
-                left |= not self._pass(meta.uid, since_s)
+            if ours:
+                left |= not self._pass(pod.metadata.uid, since_s)
+            else:
+                self._deny(pod.metadata.uid, now_s)
         return left
+
+    def _is_ours(self, meta: ObjectMeta) -> bool:
+        """What the API says; ApiError where it does not answer."""
+        try:
+            found = self._means.client.get(PODS, meta.name, meta.namespace)["metadata"]
+        except (NotFound, Forbidden):  # a node may not read what is bound to another: the name has moved
+            return False
+        return found["uid"] == meta.uid and not found.get("deletionTimestamp")
+
+    def _deny(self, uid: str, now_s: float) -> None:
+        with self._lock:
+            if uid in self._pods:
+                denied = self._denied.setdefault(uid, _Denied(Backoff(0.1, _DENIED_CAP_S), now_s))
+                denied.until_s = now_s + denied.backoff.next_s()
 
     def _pass(self, uid: str, since_s: float | None) -> bool:
         """It may start, unless a silence came between the question and the answer."""
@@ -196,6 +224,7 @@ class SelfFencing:
                 return False
             self._folder.unseal(uid)
             self._cleared.add(uid)
+            self._denied.pop(uid, None)
         self._means.on_change()
         return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from agents.kubelet.fake import Script
 from agents.kubelet.memory import Memory
 from agents.kubelet.runtime import ExecResult, RuntimeFailure
 from agents.kubelet.views import read_pod
-from labctl.kube.errors import Invalid
+from labctl.kube.errors import ApiError, Forbidden, Invalid, Unavailable
 from labctl.kube.resources import PODS
 from tests.unit.agents.kubelet.world import Crash, World, container, pod
 
@@ -164,6 +165,22 @@ def test_a_refused_status_is_not_repeated_and_holds_no_deletion(tmp_path: Path) 
     world.api.ask_to_delete("web")
     world.run(5)
     assert world.api.deleted == ["web"]
+
+
+@pytest.mark.parametrize(("error", "most"), [(Forbidden("another node's"), 15), (Unavailable("nobody answers"), 40)])
+def test_what_the_api_forbids_is_tried_more_rarely_than_what_waits_for_it(
+    tmp_path: Path, error: ApiError, most: int
+) -> None:
+    world = World(tmp_path, pod())
+    asked: list[object] = []
+
+    def fail(*args: object, **options: object) -> dict[str, object]:
+        asked.append(args)
+        raise error
+
+    world.api.patch = fail  # type: ignore[method-assign]
+    world.run(60)
+    assert most / 2 < len(asked) < most
 
 
 def test_an_answer_that_differs_from_what_we_wrote_is_not_written_for_ever(tmp_path: Path) -> None:

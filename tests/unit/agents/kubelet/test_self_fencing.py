@@ -19,10 +19,12 @@ from agents.kubelet.lease import Heartbeat
 from agents.kubelet.self_fencing import Means, SelfFencing
 from agents.kubelet.views import Pod
 from agents.kubelet.watchdog import Watchdog
+from labctl.kube.errors import Forbidden, NotFound
 from labctl.kube.fencing import ANNOTATION, DRIFT, PROMISE, Bounds, mode_of, promised
 from labctl.kube.meta import ObjectMeta, OwnerReference
 from labctl.kube.resources import LEASES, PODS
 from labctl.kube.timing import FAST, KUBERNETES, PROFILES
+from labctl.runtime.loop import Backoff
 from tests.unit.agents.kubelet.world import FakeApi, QuietRecorder, World, container, pod
 
 BOUNDS = Bounds.of(FAST)
@@ -274,6 +276,66 @@ def test_after_a_silence_only_a_pod_that_is_still_ours_starts_again(tmp_path: Pa
     assert node.kubelet.held("a")
     assert node.folder.sealed() == {"a"}
     assert [reason for reason, _ in node.recorder.told] == ["SelfFenced"]
+
+
+class Counted:
+    """How often the API was asked about a pod that has another fate than to be ours."""
+
+    def __init__(self, node: Node, fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times, self.fate, self._plain = 0, fate, node.api.get
+        monkeypatch.setattr(node.api, "get", self._get)
+
+    def _get(self, *asked: Any, **options: Any) -> Any:
+        self.times += 1
+        if self.fate == "elsewhere":
+            raise Forbidden('pods "a" is forbidden: no relationship found between the node and the pod')
+        if self.fate == "gone":
+            raise NotFound('pods "a" not found')
+        found = self._plain(*asked, **options)
+        return {"metadata": {**found["metadata"], "uid": "other"}} if self.fate == "replaced" else found
+
+
+def ask_for_s(node: Node, seconds: float) -> None:
+    """Renew the Lease and ask as the kubelet's own threads would, for so long."""
+    end_s, backoff = node.now_s + seconds, Backoff(0.1, 1.0)
+    renew_s = ask_s = node.now_s
+    while node.now_s < end_s:
+        if renew_s <= node.now_s:
+            node.kubelet.renewed(node.now_s)
+            renew_s += FAST.lease_renew_s
+        if ask_s <= node.now_s or node.kubelet.wake.wait_s(0.0):
+            wait_s = node.kubelet.inquire(backoff)
+            assert wait_s > 0
+            ask_s = node.now_s + wait_s
+        node.now_s = min(renew_s, ask_s)
+
+
+@pytest.mark.parametrize("fate", ["elsewhere", "gone", "replaced"])
+def test_a_pod_that_is_another_nodes_by_now_is_asked_about_ever_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    node = Node(tmp_path, "a")
+    node.restart()
+    asked = Counted(node, fate, monkeypatch)
+    ask_for_s(node, 300.0)
+    assert 30 <= asked.times <= 70  # every 5 to 10 s in the end
+    assert node.kubelet.held("a")
+    asked.fate = "ours"
+    ask_for_s(node, 11.0)
+    assert not node.kubelet.held("a")
+
+
+def test_after_a_silence_what_was_denied_before_is_asked_about_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, "a")
+    node.restart()
+    asked = Counted(node, "elsewhere", monkeypatch)
+    ask_for_s(node, 100.0)
+    asked.fate = "ours"
+    node.now_s += 60.0
+    node.renew()
+    assert not node.kubelet.held("a")
 
 
 def test_a_silence_too_short_to_release_anything_costs_nothing(tmp_path: Path) -> None:
