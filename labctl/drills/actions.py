@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from labctl.drills.lease import Release
+from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.kube.errors import Conflict, Document, NotFound
 from labctl.kube.resources import NODES, builtin
@@ -202,7 +203,7 @@ Action = PowerOn | Resume | PlugIn | Inside | Uncordon | Untaint | Rejoin | Dele
 
 def boot_s(target: Target) -> float:
     """How long a machine of this target may take to boot."""
-    return BOOT_S * max(1.0, target.slowness)
+    return stretched_s(BOOT_S, target.slowness)
 
 
 def inside(target: Target, node: str, script: str, *, timeout_s: float = 30.0) -> str:
@@ -240,6 +241,6 @@ def _await_answer(target: Target, node: str, clock: Clock, when: str) -> None:
     wait_for(
         lambda: target.answers(node),
         what=f"{node} to answer {when}",
-        deadline_s=30.0 * max(1.0, target.slowness),
+        deadline_s=stretched_s(30.0, target.slowness),
         clock=clock,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from labctl.drills.pace import patience
 from labctl.drills.records import Scene
 from labctl.kube.timing import Profile
 
@@ -28,14 +29,6 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     upper_s: float | None = None
     source: str = ""
     awaited: bool = True  # the runner waits for it before it heals; False where it comes only with the heal
-
-
-def patience(slowness: float) -> float:
-    """How many times longer a request may take before it counts as failed.
-
-    Emulated machines share this host's cores with one that boots: an answer may be seconds late, and is not lost.
-    """
-    return min(4.0, max(1.0, slowness))
 
 
 def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:

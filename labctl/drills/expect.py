@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from labctl.drills.check_watches import watches_whole
-from labctl.drills.contract import REQUEST_S, patience
+from labctl.drills.contract import REQUEST_S
 from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.inspection import steady_looks
+from labctl.drills.pace import patience
 from labctl.drills.records import (
     Container,
     HealBegan,

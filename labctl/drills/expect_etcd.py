@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.drills.contract import REQUEST_S, patience
+from labctl.drills.contract import REQUEST_S
 from labctl.drills.expect import Expectation
 from labctl.drills.findings import Case, Result, Said
+from labctl.drills.pace import patience
 from labctl.drills.records import FaultEnded, Wrote
 from labctl.drills.records import Said as Remark
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from labctl.drills.contract import TOLERANCE_S
 from labctl.drills.expect import Expectation, ending
 from labctl.drills.findings import Case, Result, Said
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import FaultEnded, HealBegan, NodeSeen, PodSeen, Started
 from labctl.drills.timeline import NOT_READY, UNREACHABLE, pods_over_time, zero_s
 from labctl.kube.timing import PROFILES
@@ -68,7 +69,7 @@ def evicted_one_by_one(case: Case) -> Said:
     gap_s = min((later - earlier for earlier, later in pairwise(times)), default=0.0)
     apart_s = 1.0 / profile.eviction_rate_per_s
     words = f"{len(times)} nodes tainted, {gap_s:.2f} s apart; the rate asks for {apart_s:.2f} s"
-    if gap_s < apart_s - TOLERANCE_S * max(1.0, case.scene.slowness):
+    if gap_s < apart_s - stretched_s(TOLERANCE_S, case.scene.slowness):
         return Result.FAIL, words
     return Result.PASS, words
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 from labctl.drills import views
 from labctl.drills.actions import Action, DeleteObject, Uncordon
 from labctl.drills.faults import OnCluster, OnNode
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.target import Target
 from labctl.kube.errors import AlreadyExists, NotFound, TooManyRequests
@@ -53,7 +54,7 @@ class DeletePods(OnCluster):
             wait_for(
                 lambda: not any(pod.deleting for pod in _pods(target, self.namespace, self.selector)),
                 what="the deleted pods to be gone",
-                deadline_s=_GONE_S * max(1.0, target.slowness),
+                deadline_s=stretched_s(_GONE_S, target.slowness),
                 clock=clock,
             )
         except DeadlineExceeded as error:
@@ -133,7 +134,7 @@ class Drain(OnNode):
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Evict until none is left; or, `blocked`, until the patience is over."""
-        end_s = clock.monotonic_s() + self.patience_s * max(1.0, target.slowness)
+        end_s = clock.monotonic_s() + stretched_s(self.patience_s, target.slowness)
         refusals: dict[str, str] = {}
         evicted: set[str] = set()
         while True:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from labctl.drills import guests
 from labctl.drills.actions import Action, Inside, inside
 from labctl.drills.faults import OnNode
+from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.kube.errors import ApiError
 from labctl.kube.resources import NODES
@@ -66,7 +67,7 @@ class _Hog(OnNode):
                 return any(one["type"] == condition and one["status"] == "True" for one in found)
             return False
 
-        deadline_s = _PRESSURE_S * max(1.0, target.slowness) + 4 * target.profile.node_status_s
+        deadline_s = stretched_s(_PRESSURE_S, target.slowness) + 4 * target.profile.node_status_s
         try:
             wait_for(told, what=f"{condition} of {self.node}", deadline_s=deadline_s, clock=clock)
         except DeadlineExceeded as error:

@@ -17,6 +17,7 @@ from labctl.drills import views
 from labctl.drills.actions import OUT_OF_SERVICE, Action, Rejoin, Untaint, boot_s, changed_taints
 from labctl.drills.faults import OnNode
 from labctl.drills.identity import POD
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import NodeSeen, PodSeen
 from labctl.drills.target import Target
 from labctl.kube.errors import NotFound
@@ -69,7 +70,7 @@ class _OfIdentity(OnNode, ABC):
 
         profile = target.profile
         timers_s = profile.node_monitor_grace_s + profile.toleration_s + profile.pod_gc_period_s
-        deadline_s = timers_s + profile.pod_gc_quarantine_s + _PATIENCE_S * max(1.0, target.slowness)
+        deadline_s = timers_s + profile.pod_gc_quarantine_s + stretched_s(_PATIENCE_S, target.slowness)
         return wait_for(look, what=what, deadline_s=deadline_s, clock=clock, every_s=0.2)
 
     def _pod(self, target: Target) -> PodSeen | None:
@@ -147,7 +148,7 @@ class BringHome(_OfIdentity):
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """The identity is Ready on the node."""
         what = f"{self.node} to be Ready and free of taints"
-        deadline_s = _PATIENCE_S * max(1.0, target.slowness)
+        deadline_s = stretched_s(_PATIENCE_S, target.slowness)
         try:
             wait_for(lambda: self._well(target), what=what, deadline_s=deadline_s, clock=clock, every_s=0.2)
         except DeadlineExceeded as error:

@@ -14,6 +14,7 @@ from labctl.drills.actions import Action, Inside, inside
 from labctl.drills.faults import OnCluster, PowerOff
 from labctl.drills.faults_etcd import ETCDCTL
 from labctl.drills.faults_process import Freeze
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import LEADERS
 from labctl.drills.target import Target
 from labctl.kube.resources import LEASES
@@ -115,7 +116,7 @@ class AwaitLeader(OnCluster, _OfLeader):
             return None if self._stands_still(target, master) else master
 
         what = f"a {self.component} that runs to lead"
-        deadline_s = target.profile.leader_lease_s + _LEADS_S * max(1.0, target.slowness)
+        deadline_s = target.profile.leader_lease_s + stretched_s(_LEADS_S, target.slowness)
         try:
             master = wait_for(leads, what=what, deadline_s=deadline_s, clock=clock, every_s=0.25)
         except DeadlineExceeded as error:

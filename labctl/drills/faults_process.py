@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from labctl.drills.actions import Action, Inside, inside
 from labctl.drills.faults import OnNode
+from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
@@ -35,7 +36,7 @@ class _OnUnit(OnNode):
             wait_for(
                 lambda: self._run(target, script) == "yes",
                 what=what,
-                deadline_s=_CONFIRM_S * max(1.0, target.slowness),
+                deadline_s=stretched_s(_CONFIRM_S, target.slowness),
                 clock=clock,
                 every_s=0.1,
             )

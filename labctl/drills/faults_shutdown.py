@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from labctl.drills import guests
 from labctl.drills.actions import Action, PowerOn, inside
 from labctl.drills.faults import OnCluster, OnNode
+from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
@@ -68,7 +69,7 @@ class ShutDown(OnNode):
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """It is off, by its own doing: the provider says so, and its ssh port is silent."""
-        deadline_s = target.profile.shutdown_grace_s + _DOWN_S * max(1.0, target.slowness)
+        deadline_s = target.profile.shutdown_grace_s + stretched_s(_DOWN_S, target.slowness)
         try:
             wait_for(
                 lambda: target.power(self.node) is Power.OFF and not target.answers(self.node, timeout_s=0.5),

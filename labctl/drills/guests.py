@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from labctl.drills.actions import DeleteObject
+from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.drills.workload import IMAGE
 from labctl.kube.errors import AlreadyExists, ApiError, Document
@@ -63,7 +64,7 @@ def await_running(target: Target, namespace: str, names: Sequence[str], clock: C
     wait_for(
         lambda: all(_phase(target, namespace, name) == "Running" for name in names),
         what=f"{' and '.join(names)} to run",
-        deadline_s=_RUNNING_S * max(1.0, target.slowness),
+        deadline_s=stretched_s(_RUNNING_S, target.slowness),
         clock=clock,
     )
 

@@ -11,6 +11,7 @@ from labctl.drills.history import History
 from labctl.drills.measures import Measures, measure
 from labctl.drills.model import Drill, Judged, Report, Timed, Verdict
 from labctl.drills.narrate import Moment, tell
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import FaultBegan, FaultEnded, HealEnded, Inspected, Interrupted, Said, Scene, Started
 from labctl.drills.timeline import zero_s
 from labctl.kube.timing import Profile
@@ -63,7 +64,7 @@ def compare(bound: Bound, measures: Measures, scene: Scene) -> Judged:
         result = Result.FAIL if bound.upper_s is not None else Result.UNKNOWN
     else:
         late = bound.upper_s is not None and measured > bound.upper_s + _spare(bound, late_s)
-        hasty = bound.lower_s is not None and measured < bound.lower_s - TOLERANCE_S * max(1.0, scene.slowness)
+        hasty = bound.lower_s is not None and measured < bound.lower_s - stretched_s(TOLERANCE_S, scene.slowness)
         result = Result.FAIL if late or hasty else Result.PASS
     return Judged(
         measure=bound.measure,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from labctl.drills import steady
 from labctl.drills.actions import Action
-from labctl.drills.contract import patience
 from labctl.drills.history import Recorder
 from labctl.drills.identity import Identity
 from labctl.drills.model import Demand, Options
+from labctl.drills.pace import patience, stretched_s
 from labctl.drills.probes import Load, Prober
 from labctl.drills.progress import Progress
 from labctl.drills.records import Scene
@@ -73,7 +73,7 @@ class Starter:
         self._arm(identity.cleanups)
         attend(identity.deploy)
         identity.start(stop, timeout_s)
-        deadline_s = options.steady_deadline_s * max(1.0, target.slowness)
+        deadline_s = stretched_s(options.steady_deadline_s, target.slowness)
         steady.await_identity(
             lambda: attend(identity.node), scene, self._recorder.history, self._progress.tick, self._clock, deadline_s
         )

@@ -15,10 +15,11 @@ from typing import Literal
 import msgspec
 
 from labctl.drills.checkers import CHECKERS
-from labctl.drills.contract import Bound, patience
+from labctl.drills.contract import Bound
 from labctl.drills.faults import Step
 from labctl.drills.findings import Checker, Finding
 from labctl.drills.measures import Measures
+from labctl.drills.pace import patience
 from labctl.drills.records import PodSeen, Scene
 from labctl.drills.workload import IMAGE, Image
 from labctl.kube.fencing import Mode

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from labctl.drills.aside import Aside, Stopped
 from labctl.drills.history import Recorder
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import PhaseBegan
 from labctl.drills.ui import Status, Ui
 from labctl.runtime.clock import Clock
@@ -32,7 +33,7 @@ class Progress:
     """The phase, the view, and the request to end; `adrift` once something was left to itself that may still act."""
 
     def __init__(self, recorder: Recorder, clock: Clock, slowness: float) -> None:
-        self._recorder, self._clock, self._slowness = recorder, clock, max(1.0, slowness)
+        self._recorder, self._clock, self._slowness = recorder, clock, slowness
         self.stop, self.why = Stop(), ASKED
         self.ui: Ui | None = None
         self.undo: Callable[[], Sequence[str]] = tuple  # what is pending, in words
@@ -141,6 +142,6 @@ def promise(phase: str, undo: Sequence[str], slowness: float) -> str:
         return f"stopping: what the drill deployed is removed, within {CLEAN_UP_S:g} s; {again}"
     todo = "; ".join(undo) or "nothing is to be undone"
     return (
-        f"stopping: the lab is healed first, within {HEAL_S * slowness:g} s ({todo}), "
-        f"and seen to be well, within {CONVERGE_S * slowness:g} s; {again}"
+        f"stopping: the lab is healed first, within {stretched_s(HEAL_S, slowness):g} s ({todo}), "
+        f"and seen to be well, within {stretched_s(CONVERGE_S, slowness):g} s; {again}"
     )

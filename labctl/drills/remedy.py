@@ -9,6 +9,7 @@ from labctl.drills import progress, undo
 from labctl.drills.actions import Action
 from labctl.drills.history import Recorder
 from labctl.drills.model import Options
+from labctl.drills.pace import stretched_s
 from labctl.drills.progress import Progress
 from labctl.drills.records import FaultBegan, HealBegan, HealEnded
 from labctl.drills.target import Target
@@ -42,10 +43,9 @@ class Remedy:
 
         `last_s`: for how long the faults may last. Without `cleanups` those of before stay.
         """
-        options, slowness = self._options, max(1.0, self._target.slowness)
-        allowed_s = (
-            last_s + (options.steady_deadline_s + options.heal_deadline_s + options.converge_deadline_s) * slowness
-        )
+        options = self._options
+        deadlines_s = options.steady_deadline_s + options.heal_deadline_s + options.converge_deadline_s
+        allowed_s = last_s + stretched_s(deadlines_s, self._target.slowness)
         self._pending = Pending(
             drill=self._drill,
             run_dir=str(self._run_dir),
@@ -71,9 +71,9 @@ class Remedy:
         self._progress.enter("heal")
         self._recorder.add(HealBegan(by="runner", why=why), durable=True)
         self._progress.drain()
-        slowness = max(1.0, self._target.slowness)
-        usual_s = self._options.heal_deadline_s * slowness
-        ok, said = self._apply(self._pending.heals, usual_s, min(usual_s, progress.HEAL_S * slowness))
+        usual_s = stretched_s(self._options.heal_deadline_s, self._target.slowness)
+        ending_s = min(usual_s, stretched_s(progress.HEAL_S, self._target.slowness))
+        ok, said = self._apply(self._pending.heals, usual_s, ending_s)
         self._recorder.add(HealEnded(ok=ok, evidence="; ".join(said) or "there is nothing to undo"), durable=True)
         if ok:
             self._pending = undo.replaced(self._pending, heals=())

@@ -19,6 +19,7 @@ from labctl.drills.flight import FlightRecorder
 from labctl.drills.interrupts import interrupts
 from labctl.drills.judge import judge
 from labctl.drills.model import Drill, Options, Report
+from labctl.drills.pace import stretched_s
 from labctl.drills.records import FaultBegan
 from labctl.drills.recovery import Recovery, recover
 from labctl.drills.session import Session
@@ -154,7 +155,7 @@ def _leftovers(target: Target, ui: Ui, clock: Clock) -> None:
 
 
 def _recover(target: Target, clock: Clock, *, by: str = "next runner") -> Recovery:
-    deadline_s = _RECOVERY_S * max(1.0, target.slowness)
+    deadline_s = stretched_s(_RECOVERY_S, target.slowness)
     return recover(target.drills_dir, clock, by=by, why="the drill was cut off", deadline_s=deadline_s, target=target)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from labctl.drills import inspection, lease, progress, steady, undo, workload
 from labctl.drills.aside import Heeding, Stopped
-from labctl.drills.contract import patience
 from labctl.drills.faults import Fault, Lift, Pause, heals_of
 from labctl.drills.history import NAME, History, Recorder
 from labctl.drills.judge import NOT_CONVERGED
@@ -21,6 +20,7 @@ from labctl.drills.loads import Loads, Starter
 from labctl.drills.measures import measure
 from labctl.drills.model import Drill, Options
 from labctl.drills.observe import Observers
+from labctl.drills.pace import patience, stretched_s
 from labctl.drills.progress import Progress
 from labctl.drills.records import (
     FaultBegan,
@@ -112,7 +112,7 @@ class Session:
         found, said = attend(lambda: steady.find_workload(target, arm_own, options.image))
         self.recorder.add(Said(text=said))
         self.progress.enter("steady")
-        deadline_s = options.steady_deadline_s * target.slowness
+        deadline_s = stretched_s(options.steady_deadline_s, target.slowness)
         look = lambda: attend(lambda: inspection.take(target, "steady", machines=False))  # noqa: E731
         steady.await_workload(look, found, self.progress.tick, self._clock, deadline_s)
         scene = attend(lambda: steady.set_scene(target, self._drill, options, found))
@@ -176,7 +176,7 @@ class Session:
     def _lift(self, fault: Fault) -> None:
         """Undo one fault in the middle of the drill; its undo stays on disk, for it may be applied again."""
         actions = fault.heals(self._target)
-        deadline_s = self._options.heal_deadline_s * max(1.0, self._target.slowness)
+        deadline_s = stretched_s(self._options.heal_deadline_s, self._target.slowness)
         heeding = Heeding(self._clock, self.progress.stop)
         ok, said = self.progress.attend(
             lambda: undo.apply_all(actions, self._target, heeding, deadline_s=deadline_s),
@@ -221,11 +221,11 @@ class Session:
     def _converge(self) -> bool:
         """Whether spec equals status again, as far as it did before; what is left at the deadline is in the history."""
         self.progress.enter("converge")
-        slowness = max(1.0, self._target.slowness)
-        allowed_s = self._options.converge_deadline_s * slowness
+        slowness = self._target.slowness
+        allowed_s = stretched_s(self._options.converge_deadline_s, slowness)
         if self.progress.ending():
             self._note_end()
-            allowed_s = min(allowed_s, progress.CONVERGE_S * slowness)
+            allowed_s = min(allowed_s, stretched_s(progress.CONVERGE_S, slowness))
         before = {
             text for one in inspection.steady_looks(self.recorder.history()) for text in inspection.differences(one)
         }
@@ -269,7 +269,7 @@ class Session:
             ways = self.progress.attend(lambda: steady.load_addresses(self._target, scene))
             quiet_s = options.steady_s + options.request_s * patience(slowness)
             end_s = self._clock.monotonic_s() + len(ways) / options.rate_per_s + quiet_s
-            end_s += _OUTLAST_S * max(1.0, slowness)
+            end_s += stretched_s(_OUTLAST_S, slowness)
             while left := steady.not_back(self.recorder.history(), ways, now_s := self._clock.monotonic_s(), quiet_s):
                 if now_s >= end_s:
                     self.recorder.add(Said(text=f"not back after the heal: {', '.join(left)}"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import no_worker
-from labctl.drills.contract import REACTION_S, Bound, patience, unbroken
+from labctl.drills.contract import REACTION_S, Bound, unbroken
 from labctl.drills.expect import GAPS_ARE_TOLD, NO_EVICTION, NODES_READY, SAME_CONTAINERS
 from labctl.drills.faults import Step
 from labctl.drills.faults_masters import PowerOffLeader
 from labctl.drills.model import Drill
+from labctl.drills.pace import patience, stretched_s
 from labctl.drills.records import Scene
 from labctl.kube.timing import Profile
 
@@ -30,7 +31,7 @@ def bounds(profile: Profile, scene: Scene) -> tuple[Bound, ...]:  # noqa: ARG001
         Bound(
             measure="write_gap_s",
             title="The longest time without an acknowledged write",
-            upper_s=work_s * max(1.0, scene.slowness) + _HELD_S * patience(scene.slowness),
+            upper_s=stretched_s(work_s, scene.slowness) + _HELD_S * patience(scene.slowness),
             source="etcd's election, the virtual address's move, and a client's own timeout for what hung",
         ),
     )
