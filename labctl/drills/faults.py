@@ -42,8 +42,16 @@ class Fault(Protocol):
         ...
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
-        """Whether it can be seen to have happened, and what was seen."""
+        """Whether it can be seen to have happened, and what was seen; DeadlineExceeded is a no (see `confirm`)."""
         ...
+
+
+def confirm(fault: Fault, target: Target, clock: Clock) -> tuple[bool, str]:
+    """Whether the fault can be seen to have happened, and what was seen, or waited for in vain."""
+    try:
+        return fault.took(target, clock)
+    except DeadlineExceeded as error:
+        return False, str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,7 @@ class Together:
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Whether every one of them did."""
-        seen = [fault.took(target, clock) for fault in self.faults]
+        seen = [confirm(fault, target, clock) for fault in self.faults]
         return all(took for took, _ in seen), "; ".join(text for _, text in seen)
 
 

@@ -23,7 +23,6 @@ from labctl.drills.target import Target
 from labctl.kube.errors import NotFound
 from labctl.kube.resources import NODES, PODS
 from labctl.runtime.clock import Clock
-from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 
 _PATIENCE_S = 90.0  # beyond the profile's own timers
@@ -45,12 +44,9 @@ class _OfIdentity(OnNode, ABC):
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Act once the identity on the node is condemned; it took when the identity is Ready on another."""
-        try:
-            self._await(target, clock, f"{POD} on {self.node} to be condemned", self._condemned)
-            self._act(target)
-            found = self._await(target, clock, f"{POD} to be Ready elsewhere", self._elsewhere)
-        except DeadlineExceeded as error:
-            return False, str(error)
+        self._await(target, clock, f"{POD} on {self.node} to be condemned", self._condemned)
+        self._act(target)
+        found = self._await(target, clock, f"{POD} to be Ready elsewhere", self._elsewhere)
         return True, f"{POD} is Ready on {found.node}"
 
     @abstractmethod
@@ -149,10 +145,7 @@ class BringHome(_OfIdentity):
         """The identity is Ready on the node."""
         what = f"{self.node} to be Ready and free of taints"
         deadline_s = stretched_s(_PATIENCE_S, target.slowness)
-        try:
-            wait_for(lambda: self._well(target), what=what, deadline_s=deadline_s, clock=clock, every_s=0.2)
-        except DeadlineExceeded as error:
-            return False, str(error)
+        wait_for(lambda: self._well(target), what=what, deadline_s=deadline_s, clock=clock, every_s=0.2)
         return _OfIdentity.took(self, target, clock)
 
     def _act(self, target: Target) -> None:

@@ -19,7 +19,7 @@ from labctl.drills.records import LEADERS
 from labctl.drills.target import Target
 from labctl.kube.resources import LEASES
 from labctl.runtime.clock import Clock
-from labctl.runtime.errors import DeadlineExceeded, LabError
+from labctl.runtime.errors import LabError
 from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
@@ -117,10 +117,7 @@ class AwaitLeader(OnCluster, _OfLeader):
 
         what = f"a {self.component} that runs to lead"
         deadline_s = target.profile.leader_lease_s + stretched_s(_LEADS_S, target.slowness)
-        try:
-            master = wait_for(leads, what=what, deadline_s=deadline_s, clock=clock, every_s=0.25)
-        except DeadlineExceeded as error:
-            return False, str(error)
+        master = wait_for(leads, what=what, deadline_s=deadline_s, clock=clock, every_s=0.25)
         return True, f"the {self.component} of {master} leads"
 
 

@@ -10,7 +10,6 @@ from labctl.drills.faults import OnCluster, OnNode
 from labctl.drills.pace import stretched_s
 from labctl.drills.target import Target
 from labctl.runtime.clock import Clock
-from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 from labctl.vm.provider import Power
 
@@ -43,10 +42,7 @@ class Guests(OnCluster):
 
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """Both run."""
-        try:
-            guests.await_running(target, self.namespace, (ORDINARY, CRITICAL), clock)
-        except DeadlineExceeded as error:
-            return False, str(error)
+        guests.await_running(target, self.namespace, (ORDINARY, CRITICAL), clock)
         return True, f"{ORDINARY} and {CRITICAL} run on {self.node}"
 
 
@@ -70,14 +66,11 @@ class ShutDown(OnNode):
     def took(self, target: Target, clock: Clock) -> tuple[bool, str]:
         """It is off, by its own doing: the provider says so, and its ssh port is silent."""
         deadline_s = target.profile.shutdown_grace_s + stretched_s(_DOWN_S, target.slowness)
-        try:
-            wait_for(
-                lambda: target.power(self.node) is Power.OFF and not target.answers(self.node, timeout_s=0.5),
-                what=f"{self.node} to shut down",
-                deadline_s=deadline_s,
-                clock=clock,
-                every_s=0.25,
-            )
-        except DeadlineExceeded as error:
-            return False, str(error)
+        wait_for(
+            lambda: target.power(self.node) is Power.OFF and not target.answers(self.node, timeout_s=0.5),
+            what=f"{self.node} to shut down",
+            deadline_s=deadline_s,
+            clock=clock,
+            every_s=0.25,
+        )
         return True, f"{self.node} is off and silent"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labctl.drills import inspection, lease, progress, steady, undo, workload
 from labctl.drills.aside import Heeding, Stopped
-from labctl.drills.faults import Fault, Lift, Pause, heals_of
+from labctl.drills.faults import Fault, Lift, Pause, confirm, heals_of
 from labctl.drills.history import NAME, History, Recorder
 from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.loads import Loads, Starter
@@ -163,7 +163,7 @@ class Session:
             ended_s = self._clock.monotonic_s()
             heeding = Heeding(self._clock, self.progress.stop)
             seen = (f"to see that it took: {fault.text}",)
-            took, evidence = self.progress.attend(lambda: fault.took(self._target, heeding), seen)
+            took, evidence = self.progress.attend(lambda: confirm(fault, self._target, heeding), seen)
             if getattr(fault, "unfolds", False):  # what it does takes its time, and is done while it is confirmed
                 ended_s = self._clock.monotonic_s()
         except Stopped:

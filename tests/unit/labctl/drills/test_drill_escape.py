@@ -10,6 +10,7 @@ import pytest
 
 from labctl.drills.actions import OUT_OF_SERVICE, Rejoin, Untaint
 from labctl.drills.expect_identity import only_force_doubles
+from labctl.drills.faults import confirm
 from labctl.drills.faults_identity import BringHome, DeleteNode, ForceDelete, OutOfService
 from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
@@ -111,10 +112,10 @@ def test_each_way_acts_once_the_pod_is_condemned_and_took_when_it_is_elsewhere(w
 def test_a_pod_that_is_never_condemned_or_never_moves_did_not_take(way: type[Any]) -> None:
     calm, stuck = Cluster(deleting_after=10**9), Cluster(stuck=True)
     fault = way(node="worker1", namespace=NAMESPACE)
-    took, why = fault.took(target(calm), CLOCK())
+    took, why = confirm(fault, target(calm), CLOCK())
     assert (took, calm.done) == (False, [])
     assert "to be condemned" in why
-    assert "to be Ready elsewhere" in fault.took(target(stuck), CLOCK())[1]
+    assert "to be Ready elsewhere" in confirm(fault, target(stuck), CLOCK())[1]
 
 
 def test_a_taint_is_set_and_taken_off_whoever_else_changes_the_node() -> None:
@@ -135,7 +136,7 @@ def test_the_pod_is_brought_home_in_order_once_its_node_is_well() -> None:
     assert BringHome(node="worker1", namespace=NAMESPACE).took(target(cluster), CLOCK())[0]
     assert cluster.done == [f"delete pods/{POD} grace None"]
     ill = Cluster(node="worker2", taints=[{"key": "mine", "effect": "NoSchedule"}])
-    assert "free of taints" in BringHome(node="worker1", namespace=NAMESPACE).took(target(ill), CLOCK())[1]
+    assert "free of taints" in confirm(BringHome(node="worker1", namespace=NAMESPACE), target(ill), CLOCK())[1]
     assert ill.done == []
 
 

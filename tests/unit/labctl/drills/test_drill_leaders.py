@@ -16,7 +16,7 @@ from labctl.drills.catalog.master_loss import DRILL as MASTER_LOSS
 from labctl.drills.catalog.one_way_drop import faults as one_way_drop
 from labctl.drills.catalog.partition_worker_master import faults as partition
 from labctl.drills.expect_leaders import nothing_twice, standby_leads
-from labctl.drills.faults import heals_of
+from labctl.drills.faults import confirm, heals_of
 from labctl.drills.faults_masters import AwaitLeader, FreezeLeader, PowerOffLeader
 from labctl.drills.faults_network import rules
 from labctl.drills.findings import Case, Result
@@ -131,7 +131,7 @@ def test_another_leader_is_awaited_and_one_that_stands_still_does_not_count() ->
         True,
         "the scheduler of master1 leads",
     )
-    assert wait.took(target(Trio(still={"master2"})), clock())[0] is False
+    assert confirm(wait, target(Trio(still={"master2"})), clock())[0] is False
     assert wait.heals(target(Trio())) == ()
 
 
