@@ -143,15 +143,15 @@ class Lab:
         root, masters = self.settings.project_root, self.topology.masters
         existing = [master for master in masters if master.name not in made]
         if len(masters) == 1 or not existing:
-            provision.run(self.site, root, event)
+            provision.run(self.site, root, event, made=made)
             return
         # An up that was cut short may have left a cluster that was still about to form: its members find each other.
         joining = Etcd(self.site, self.clock).rejoin(event) if self.state.done().get("etcd") else ()
         if not self._serves():
-            provision.run(self.site, root, event)
+            provision.run(self.site, root, event, made=made)
             return
         for batch in members.batches(self.topology, joining):
-            provision.run(self.site, root, event, names=[machine.name for machine in batch])
+            provision.run(self.site, root, event, names=[machine.name for machine in batch], made=made)
             for machine in batch:
                 if machine.role == "master":
                     Etcd(self.site, self.clock).wait_healthy(machine, _API_S * self._patience)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from labctl.runtime.shell import LocalShell, Shell
+from labctl.runtime.shell import LocalShell
 from labctl.vm import fence, playbook, sshkey, wheel
 from labctl.vm.provider import Progress, Site
 from labctl.vm.state import write_atomically
@@ -28,8 +28,8 @@ def fingerprint(site: Site, project_root: Path) -> str:
     return digest.hexdigest()
 
 
-def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
-    """Ansible's inventory, as a document; `archives` by role. Pure; the roles' variables are all here."""
+def inventory(site: Site, archives: Mapping[str, Path], made: Collection[str] = ()) -> dict[str, Any]:
+    """Ansible's inventory, as a document; `archives` by role, `made` by name. Pure; all variables of the roles are here."""
     topology = site.topology
     variables = {
         "ansible_user": "root",
@@ -56,7 +56,10 @@ def inventory(site: Site, archives: Mapping[str, Path]) -> dict[str, Any]:
         "vrrp_advert_s": 1.0 if topology.provider == "vagrant" or topology.profile == "kubernetes" else 0.25,
         "vrrp_check_s": 5 if topology.provider == "vagrant" else 1,  # starting curl costs an emulated processor 0.3 s
     }
-    hosts = {machine.name: _host(site, machine, archives[machine.role]) for machine in topology.machines}
+    hosts = {
+        machine.name: {**_host(site, machine, archives[machine.role]), "fresh": machine.name in made}
+        for machine in topology.machines
+    }
     return {"all": {"vars": variables, "hosts": hosts}}
 
 
@@ -87,12 +90,15 @@ def _api_servers(topology: Topology, machine: Machine) -> list[str]:
 
 
 def run(
-    site: Site, project_root: Path, progress: Progress, *, names: Sequence[str] = (), shell: Shell | None = None
+    site: Site, project_root: Path, progress: Progress, *, names: Sequence[str] = (), made: Collection[str] = ()
 ) -> playbook.Outcome:
-    """Provision `names` (none: every machine); LabError quotes the first failure: machine, role and message."""
+    """Provision `names` (none: every machine); LabError quotes the first failure: machine, role and message.
+
+    Those that were only just `made` get everything at once, without being asked what they have.
+    """
     trees = sorted(site.cache_dir.glob("rootfs-*"), key=lambda tree: tree.stat().st_mtime)  # of any box built here
-    archives = wheel.build(project_root, site.cache_dir, shell or LocalShell(), trees[-1] if trees else None)
+    archives = wheel.build(project_root, site.cache_dir, LocalShell(), trees[-1] if trees else None)
     hosts = site.state_dir / "ansible" / "inventory.json"
-    write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archives)), indent=2))
+    write_atomically(hosts, msgspec.json.format(msgspec.json.encode(inventory(site, archives, made)), indent=2))
     deadline_s = _DEADLINE_S + _DEADLINE_PER_MACHINE_S * len(site.topology.machines)
     return playbook.run(site, project_root / "playbooks", hosts, progress, deadline_s=deadline_s, names=names)

@@ -66,7 +66,7 @@ DESCRIBED = "labctl_components"  # the fact of a host that collects what its rol
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Notes what a role describes; at the `start`, sends the program and everything noted.
 
-    Archives are sent only where the node says it needs them.
+    Archives are sent only where the node says it needs them, or is `fresh` (a variable of the host): just made.
     """
 
     TRANSFERS_FILES = False
@@ -84,16 +84,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             result["described"] = name
             return result
         python = known.get("ansible_python_interpreter", "/usr/bin/python3")
-        result.update(self._put_in_place(python, described))
+        result.update(self._put_in_place(python, described, fresh=bool(known.get("fresh"))))
         return result
 
-    def _put_in_place(self, python: str, described: list[dict[str, Any]]) -> dict[str, Any]:
-        answer = self._ask(python, described)
+    def _put_in_place(self, python: str, described: list[dict[str, Any]], *, fresh: bool) -> dict[str, Any]:
+        """Ask, and where archives turn out to be wanted ask again with them; a `fresh` node gets them at once."""
+        everything = [archive["dest"] for one in described for archive in one["archives"]]
+        answer = self._ask(python, _packed(described, everything if fresh else []))
         earlier = answer["components"]
         if answer.get("wanted"):
-            sent = [{**one, "archives": [_packed(archive, answer["wanted"]) for archive in one["archives"]]}
-                    for one in described]  # fmt: skip
-            answer = self._ask(python, sent)
+            answer = self._ask(python, _packed(described, answer["wanted"]))
             for before, after in zip(earlier, answer["components"], strict=False):
                 after["changes"] = [*before["changes"], *after["changes"]]
         answer["changed"] = any(one["changes"] for one in answer["components"])
@@ -113,8 +113,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return answer
 
 
-def _packed(archive: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
-    """With its content, where the node wants it."""
+def _packed(described: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
+    """With the content of those archives whose `dest` is wanted."""
+    return [{**one, "archives": [_with_content(archive, wanted) for archive in one["archives"]]} for one in described]
+
+
+def _with_content(archive: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
     if archive["dest"] not in wanted:
         return archive
     return {**archive, "data": base64.b64encode(Path(archive["src"]).read_bytes()).decode()}

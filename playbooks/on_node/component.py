@@ -5,7 +5,7 @@ input, and reads the answer, a JSON document too. Only the standard library, and
 imports slowly.
 
 Units are not started one by one but noted in PENDING, and started all at once when every component is in place, so that
-systemd reads its files once and no service competes for the machine while the next one is still being written.
+systemd reads its files at most once and no service competes for the machine while the next one is still being written.
 """
 
 import grp
@@ -150,13 +150,18 @@ class Component:
         down = [name for name, state in zip(others, states) if state in ("inactive", "failed")]  # noqa: B905
         if restart:
             self.changes.append("restart " + " ".join(restart))
-            self._command(["systemctl", "daemon-reload"])
+            if self._outdated(restart):
+                self._command(["systemctl", "daemon-reload"])
             self._command(["systemctl", "restart", "--no-block", *restart])
         if down:
             self.changes.append("start " + " ".join(down))
             self._command(["systemctl", "start", "--no-block", *down])
         if not self.check and os.path.exists(PENDING):
             os.unlink(PENDING)
+
+    def _outdated(self, names):
+        """Whether systemd knows some unit by older files. One that it never read it reads when it starts it."""
+        return "yes" in self.run(["systemctl", "show", "--property=NeedDaemonReload", "--value", *names])[1].split()
 
     def _command(self, argv):
         if self.check:

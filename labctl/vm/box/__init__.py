@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from labctl.config import settings
 from labctl.runtime.errors import LabError
 from labctl.runtime.shell import CommandError, LocalShell, Shell
 from labctl.vm import nerdctl, tools
@@ -69,7 +70,14 @@ def kubectl(cache_dir: Path) -> str | None:
 
 
 def _rootfs_key(nerdctl_version: str) -> str:
-    return key_of(nerdctl_version.encode(), *_contents("recipe.py", "customise.sh"))
+    laid_over = [path for path in sorted(_roles().glob("*/files/**/*")) if path.is_file()]
+    names = [f"{path.relative_to(_roles())}\0".encode() for path in laid_over]
+    contents = [*_contents("recipe.py", "customise.sh"), *names, *(path.read_bytes() for path in laid_over)]
+    return key_of(nerdctl_version.encode(), *contents)
+
+
+def _roles() -> Path:
+    return settings().project_root / "playbooks/roles"
 
 
 def _contents(*names: str) -> Iterator[bytes]:
@@ -92,6 +100,7 @@ def _bootstrap(target: Path, program: Path, shell: Shell) -> None:
         "LC_ALL": "C.UTF-8",
         "KERNEL_PACKAGE": recipe.KERNEL_PACKAGE,
         "NERDCTL": str(program),
+        "ROLES": str(_roles()),
         "DISABLED_UNITS": " ".join(recipe.DISABLED_UNITS),
         "MASKED_UNITS": " ".join(recipe.MASKED_UNITS),
         "MASKED_GENERATORS": " ".join(recipe.MASKED_GENERATORS),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run by mmdebstrap once the packages are in, with the new tree as $1. Nothing here belongs to one lab or
 # one machine: keys, names and addresses come when a machine is made.
-# Reads from the environment: KERNEL_PACKAGE, NERDCTL, DISABLED_UNITS, MASKED_UNITS, MASKED_GENERATORS.
+# Reads from the environment: KERNEL_PACKAGE, NERDCTL, ROLES, DISABLED_UNITS, MASKED_UNITS, MASKED_GENERATORS.
 set -eu
 tree=$1
 
@@ -65,12 +65,15 @@ systemd() {
     chroot "$tree" systemctl -q enable ssh.service
     for unit in $DISABLED_UNITS; do chroot "$tree" systemctl -q disable "$unit" 2>/dev/null || true; done
     for unit in $MASKED_UNITS; do ln -sf /dev/null "$tree/etc/systemd/system/$unit"; done
-    mkdir -p "$tree/etc/systemd/system-generators" "$tree/etc/systemd/journald.conf.d" "$tree/etc/systemd/system.conf.d"
+    mkdir -p "$tree/etc/systemd/system-generators" "$tree/etc/systemd/system.conf.d"
     for generator in $MASKED_GENERATORS; do ln -sf /dev/null "$tree/etc/systemd/system-generators/$generator"; done
-    printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\nRateLimitBurst=0\n' > "$tree/etc/systemd/journald.conf.d/labctl.conf"
     # Generous, because an emulated machine is ten times slower.
     printf '[Manager]\nDefaultTimeoutStartSec=300s\nDefaultDeviceTimeoutSec=300s\nDefaultTimeoutStopSec=30s\n' \
         > "$tree/etc/systemd/system.conf.d/labctl.conf"
+}
+
+roles() { # what they put onto every node alike; it takes effect with the first boot, without a restart of anything
+    for files in "$ROLES"/*/files; do cp -r --no-preserve=mode,ownership -T "$files" "$tree"; done
 }
 
 identity() { # none: no password opens it, and name and machine-id come with each machine
@@ -92,6 +95,7 @@ for folder in (sysconfig.get_path("stdlib"), "/usr/lib/python3/dist-packages"):
 kernel
 sshd
 systemd
+roles
 identity
 python
 install -D -m 755 "$NERDCTL" "$tree/usr/local/bin/nerdctl"

@@ -19,6 +19,7 @@ _TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "dnsmasq": "dnsmasq-base",
+    "socat": "socat",  # how Vagrant waits for a machine's sshd
 }
 
 

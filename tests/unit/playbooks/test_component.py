@@ -98,11 +98,19 @@ def test_a_new_file_is_written_with_its_mode_and_its_unit_enabled_but_not_starte
     assert node.commands == []
 
 
-def test_the_start_restarts_all_that_changed_after_one_reload(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("known", "reloads"), [("no\n\nno\n", 0), ("no\n\nyes\n", 1)])
+def test_the_start_restarts_all_that_changed_after_a_reload_where_systemd_knows_older_files(
+    node: Node, tmp_path: Path, known: str, reloads: int
+) -> None:
     node.apply(files=[file(tmp_path / "a", "x")], units=["a.service"])
     node.apply(files=[file(tmp_path / "b", "x")], units=["b.service"])
+    node.answers = {"systemctl show": (0, known)}
     assert node.start()
-    assert node.commands == ["systemctl daemon-reload", "systemctl restart --no-block a.service b.service"]
+    assert node.commands == [
+        "systemctl show --property=NeedDaemonReload --value a.service b.service",
+        *["systemctl daemon-reload"] * reloads,
+        "systemctl restart --no-block a.service b.service",
+    ]
 
 
 def test_applied_twice_nothing_changes_and_only_the_units_states_are_asked(node: Node, tmp_path: Path) -> None:
@@ -207,7 +215,7 @@ def test_components_are_put_in_place_in_order_and_then_started_together(node: No
         ("role1", 2),
         ("units", 1),
     ]
-    assert node.commands == ["systemctl daemon-reload", "systemctl restart --no-block a.service b.service"]
+    assert node.commands[-1] == "systemctl restart --no-block a.service b.service"
 
 
 def test_nothing_behind_a_wanted_archive_is_touched_until_it_is_sent(node: Node, tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ def test_a_system_container_is_told_its_size_and_a_virtual_machine_measures_it(t
     assert (vm["cpus"], vm["memory_bytes"], vm["disk_bytes"]) == (0, 0, 0)
 
 
+def test_a_machine_that_was_only_just_made_is_not_asked_what_it_has(tmp_path: Path) -> None:
+    hosts = provision.inventory(site(tmp_path), ARCHIVES, made=["worker1"])["all"]["hosts"]
+    assert [name for name, variables in hosts.items() if variables["fresh"]] == ["worker1"]
+
+
 def test_ansible_trusts_the_labs_own_host_keys_only_and_asks_nobody(tmp_path: Path) -> None:
     found = settings(site(tmp_path), ROOT / "playbooks", tmp_path)
     for option in (f"UserKnownHostsFile={tmp_path}/ssh/known_hosts", "StrictHostKeyChecking=yes", "BatchMode=yes"):
