@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -72,6 +72,12 @@ class SimStore(MemoryStore):
         """See `MemoryStore`."""
         super().take_over(other)
         self.base = self._revision
+
+    def create_all(self, values: Mapping[str, bytes]) -> int:
+        """One after the other: the log has one note for each revision."""
+        for key, value in values.items():
+            self.create(key, value)
+        return self._revision
 
     def since(self, revision: int) -> list[Note]:
         """What was written after `revision`."""

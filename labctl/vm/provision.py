@@ -29,7 +29,7 @@ def fingerprint(site: Site, project_root: Path) -> str:
 
 
 def inventory(site: Site, archives: Mapping[str, Path], made: Collection[str] = ()) -> dict[str, Any]:
-    """Ansible's inventory, as a document; `archives` by role, `made` by name. Pure; all variables of the roles are here."""
+    """Ansible's inventory: a document with all variables of the roles. `archives` by role, `made` by name. Pure."""
     topology = site.topology
     variables = {
         "ansible_user": "root",

@@ -1,8 +1,8 @@
 """Brings the default roles and bindings to what upstream ships: missing ones made, lost rules and subjects given back.
 
-One list of each resource, then only what differs is written, several at once: first what the cluster's own components
-need, then, with less haste, the rest. API servers that start together each begin somewhere else, so that they share the
-work. What an administrator added stays, and an object annotated with autoupdate "false" is left alone.
+One list of each resource, then only what differs is written, many objects in one write: first what the cluster's own
+components need, then the rest. API servers that start together each begin somewhere else, so that they share the work.
+What an administrator added stays, and an object annotated with autoupdate "false" is left alone.
 Source: k/k `pkg/registry/rbac/rest/storage_rbac.go`, `staging/src/k8s.io/component-helpers/auth/rbac/reconciliation`.
 """
 
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Callable, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 
-from labctl.kube.errors import AlreadyExists, NotFound
+from labctl.kube.errors import NotFound
 from labctl.kube.resources import Resource
 from master.apiserver import metadata as meta
 from master.apiserver import policy
@@ -25,11 +23,13 @@ from master.apiserver.authz.rbac import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, RO
 from master.apiserver.authz.rules import Rule, compact, covers
 from master.apiserver.context import Context
 from master.apiserver.startup import COMPONENTS
+from master.apiserver.storage import encode
+from master.store.protocol import KeyExists, Store
 
 Document = dict[str, Any]
 
 _THIRDS = 3
-_AT_ONCE = {True: 16, False: 4}  # by whether somebody waits for it: the rest must not hold up the nodes' heartbeats
+_AT_ONCE = 48  # objects of one write: more would hold up the nodes' heartbeats
 _RESOURCES: dict[str, Resource] = {
     resource.kind: resource for resource in (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
 }
@@ -45,17 +45,9 @@ def run(context: Context) -> None:
         for entry in context.storage.current(context.registry.of(resource)).list()[0]
     }
     first = needed_by(COMPONENTS, wanted)
-    writes: dict[bool, list[Callable[[], None]]] = {True: [], False: []}
-    for document in wanted:
-        kind = context.registry.of(_RESOURCES[document["kind"]])
-        key = kind.key(document["metadata"].get("namespace", ""), document["metadata"]["name"])
-        if key not in standing:
-            writes[_name(document) in first].append(partial(_create, context, document))
-        elif _mended(standing[key], document) is not None:
-            writes[_name(document) in first].append(partial(_mend, context, document))
-    _write(writes[True], _AT_ONCE[True])
+    _reconcile(context, [document for document in wanted if _name(document) in first], standing)
     context.startup.admit_components()
-    _write(writes[False], _AT_ONCE[False])
+    _reconcile(context, [document for document in wanted if _name(document) not in first], standing)
 
 
 def in_own_order(documents: Sequence[Document], address: str) -> list[Document]:
@@ -79,21 +71,30 @@ def _name(document: Document) -> tuple[str, str, str]:
     return document["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def _write(writes: Sequence[Callable[[], None]], at_once: int) -> None:
-    if writes:
-        with ThreadPoolExecutor(at_once, thread_name_prefix="rbac-defaults") as pool:
-            for done in [pool.submit(write) for write in writes]:
-                done.result()
+def _reconcile(context: Context, wanted: Sequence[Document], standing: Mapping[str, Document]) -> None:
+    missing = {}
+    for document in wanted:
+        kind = context.registry.of(_RESOURCES[document["kind"]])
+        namespace = document["metadata"].get("namespace", "")
+        key = kind.key(namespace, document["metadata"]["name"])
+        if key not in standing:
+            meta.begin(document["metadata"], namespace, context.clock)
+            missing[key] = encode(document)
+        elif _mended(standing[key], document) is not None:
+            _mend(context, document)
+    made = list(missing.items())
+    for first in range(0, len(made), _AT_ONCE):
+        _create(context.storage.store, dict(made[first : first + _AT_ONCE]))
 
 
-def _create(context: Context, document: Document) -> None:
-    kind = context.registry.of(_RESOURCES[document["kind"]])
-    namespace = document["metadata"].get("namespace", "")
-    if context.storage.cache(kind).get(kind.key(namespace, document["metadata"]["name"])) is not None:
-        return  # another API server's, made since we looked
-    meta.begin(document["metadata"], namespace, context.clock)
-    with contextlib.suppress(AlreadyExists):  # another API server was faster
-        context.storage.create(kind, namespace, document)
+def _create(store: Store, values: Mapping[str, bytes]) -> None:
+    """All of them in one write; one by one where another API server was faster with some."""
+    try:
+        store.create_all(values)
+    except KeyExists:
+        for key, value in values.items():
+            with contextlib.suppress(KeyExists):
+                store.create(key, value)
 
 
 def _mend(context: Context, document: Document) -> None:

@@ -86,6 +86,15 @@ class EtcdStore:
             raise KeyExists(f"{key} exists")
         return revision
 
+    def create_all(self, values: Mapping[str, bytes]) -> int:
+        """See `Store`."""
+        keys = {key.encode(): value for key, value in values.items()}
+        puts = tuple(Operation(request_put=Put(key, value)) for key, value in keys.items())
+        revision, _ = self._commit(Txn(tuple(Compare(key, 0) for key in keys), puts, ()), f"{len(keys)} keys")
+        if not revision:
+            raise KeyExists(f"one of {', '.join(values)} exists")
+        return revision
+
     def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
         """See `Store`; `ttl_s` may be exceeded a little."""
         return _written(key, expected, *self._put(key, value, expected or _NEVER, ttl_s))
@@ -174,17 +183,21 @@ class EtcdStore:
         raise Lost(f"{key}: etcd lost the lease again and again")
 
     def _write(self, key: bytes, operation: Operation, expected: int) -> tuple[int, Entry | None]:
-        """One transaction: the new revision, or 0 and what stands there instead.
+        """A conditional write of one key: the new revision, or 0 and what stands there instead."""
+        request = Txn((Compare(key, expected),), (operation,), (Operation(request_range=Range(key)),))
+        return self._commit(request, key.decode())
 
-        A try without an answer may be made again, for the compare lets only one of them through. Where the compare
+    def _commit(self, request: Txn, what: str) -> tuple[int, Entry | None]:
+        """One transaction: the new revision, or 0 and what its failure found.
+
+        A try without an answer may be made again, for the compares let only one of them through. Where a compare
         then fails, the earlier try itself may be the reason: Lost.
         """
-        request = Txn((Compare(key, expected),), (operation,), (Operation(request_range=Range(key)),))
         outcome, lost = self._calls.txn(request)
         if outcome.succeeded:
             return outcome.header.revision, None
         if lost:
-            raise Lost(f"{key.decode()}: etcd gave no answer in time; the write may have happened")
+            raise Lost(f"{what}: etcd gave no answer in time; the write may have happened")
         return 0, outcome.current()
 
 

@@ -34,6 +34,10 @@ class MeasuredStore:
         """See `Store`."""
         return self._timed("create", key, lambda: self._store.create(key, value, ttl_s=ttl_s))
 
+    def create_all(self, values: Mapping[str, bytes]) -> int:
+        """See `Store`; noted under the first key."""
+        return self._timed("create", next(iter(values)), lambda: self._store.create_all(values))
+
     def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
         """See `Store`."""
         return self._timed("update", key, lambda: self._store.update(key, value, expected=expected, ttl_s=ttl_s))

@@ -90,6 +90,16 @@ class MemoryStore:
                 self._expiry_s[key] = (self._clock.monotonic_s() + ttl_s, self._revision)
             return self._revision
 
+    def create_all(self, values: Mapping[str, bytes]) -> int:
+        """See `Store`."""
+        with self._lock:
+            self._open()
+            if taken := [key for key in values if self._current(key) is not None]:
+                raise KeyExists(f"{', '.join(taken)} exists")
+            self._revision += 1
+            self._fanout.publish([self._record(key, value) for key, value in values.items()], self._revision)
+            return self._revision
+
     def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:
         """See `Store`."""
         with self._lock:
@@ -186,13 +196,16 @@ class MemoryStore:
             raise RevisionMismatch(f"{key} is at revision {entry.revision}, not {expected}", entry)
 
     def _write(self, key: str, value: bytes | None) -> None:
-        before = self._current(key)
         self._revision += 1
+        self._fanout.publish((self._record(key, value),), self._revision)
+
+    def _record(self, key: str, value: bytes | None) -> Change:
+        """A write at the current revision."""
+        before = self._current(key)
         created = before.created_revision if before else self._revision
         entry = None if value is None else Entry(key, value, self._revision, created)
         if key not in self._versions:
             insort(self._keys, key)
             self._versions[key] = []
         self._versions[key].append((self._revision, entry))
-        change = Change(key, self._revision, value, before.value if before else None)
-        self._fanout.publish((change,), self._revision)
+        return Change(key, self._revision, value, before.value if before else None)

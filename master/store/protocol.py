@@ -12,6 +12,8 @@ from typing import Protocol
 
 from labctl.runtime.errors import LabError
 
+AT_ONCE = 128  # keys of one write; etcd's own limit (--max-txn-ops)
+
 
 class StoreError(LabError):
     """The store failed or cannot be reached; unless it is `Refused`, the effect of a write is unknown."""
@@ -97,6 +99,13 @@ class Store(Protocol):
 
     def create(self, key: str, value: bytes, *, ttl_s: int = 0) -> int:
         """Write a key that must not exist; the new revision. Raises KeyExists. `ttl_s` > 0: it vanishes by itself."""
+        ...
+
+    def create_all(self, values: Mapping[str, bytes]) -> int:
+        """Write keys of which none may exist, all of them at one new revision, which is returned.
+
+        Raises KeyExists where one does: then nothing was written. Not more than `AT_ONCE` of them.
+        """
         ...
 
     def update(self, key: str, value: bytes, *, expected: int, ttl_s: int = 0) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from labctl.runtime.clock import SystemClock
 from labctl.runtime.loop import wait_for
-from master.store.protocol import KeyExists, RevisionMismatch, Store
+from master.store.protocol import AT_ONCE, KeyExists, RevisionMismatch, Store
 
 
 def test_an_absent_key_reads_as_none_at_the_current_revision(store: Store, at: str) -> None:
@@ -40,6 +40,24 @@ def test_a_taken_key_is_not_created_again(store: Store, at: str) -> None:
     entry, revision = store.get(f"{at}a")
     assert entry is not None
     assert (entry.value, revision) == (b"1", before)
+
+
+def test_many_keys_are_created_at_one_revision(store: Store, at: str) -> None:
+    before = store.revision()
+    revision = store.create_all({f"{at}{number:03}": b"%d" % number for number in range(AT_ONCE)})
+    entries = store.list(at).entries
+    assert revision > before
+    assert [entry.value for entry in entries] == [b"%d" % number for number in range(AT_ONCE)]
+    assert {(entry.revision, entry.created_revision) for entry in entries} == {(revision, revision)}
+
+
+def test_where_one_of_many_keys_is_taken_none_is_created(store: Store, at: str) -> None:
+    before = store.create(f"{at}b", b"1")
+    with pytest.raises(KeyExists):
+        store.create_all({f"{at}a": b"2", f"{at}b": b"2", f"{at}c": b"2"})
+    entries, revision = store.list(at).entries, store.revision()
+    assert [(entry.key, entry.value) for entry in entries] == [(f"{at}b", b"1")]
+    assert revision == before
 
 
 def test_an_update_at_the_expected_revision_is_taken_and_keeps_the_creation(store: Store, at: str) -> None:
