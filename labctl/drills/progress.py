@@ -11,7 +11,7 @@ from typing import TypeVar
 from labctl.drills.aside import Aside, Stopped
 from labctl.drills.history import Recorder
 from labctl.drills.pace import stretched_s
-from labctl.drills.records import PhaseBegan
+from labctl.drills.records import Interrupted, PhaseBegan
 from labctl.drills.ui import Status, Ui
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
@@ -100,6 +100,11 @@ class Progress:
         """Whether the end was asked for; if so it ends no further wait, for each has its own short time from now on."""
         self._raised = self.stop.is_set()
         return self._raised
+
+    def note_end(self) -> None:
+        """The drill was asked to end before it was through; noted once."""
+        if self._recorder.history().first(Interrupted) is None:
+            self._recorder.add(Interrupted(why=self.why), durable=True)
 
     def _hear(self) -> None:
         if self.stop.is_set() and not self._told:

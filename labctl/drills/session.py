@@ -5,33 +5,23 @@ The session holds no policy: victims, faults and bounds come from the drill, ver
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from labctl.drills import inspection, lease, progress, steady, undo, workload
+from labctl.drills.afterwards import Afterwards
 from labctl.drills.aside import Heeding, Stopped
 from labctl.drills.faults import Fault, Lift, Pause, confirm, heals_of
 from labctl.drills.history import NAME, History, Recorder
-from labctl.drills.judge import NOT_CONVERGED
 from labctl.drills.loads import Loads, Starter
 from labctl.drills.measures import measure
 from labctl.drills.model import Drill, Options
 from labctl.drills.observe import Observers
-from labctl.drills.pace import patience, stretched_s
+from labctl.drills.pace import stretched_s
 from labctl.drills.progress import Progress
-from labctl.drills.records import (
-    FaultBegan,
-    FaultEnded,
-    Inspected,
-    Interrupted,
-    Said,
-    Sampled,
-    Scene,
-    Started,
-)
+from labctl.drills.records import FaultBegan, FaultEnded, Interrupted, Said, Scene, Started
 from labctl.drills.remedy import Remedy
 from labctl.drills.sampler import Sampler
 from labctl.drills.target import Target
@@ -40,10 +30,8 @@ from labctl.drills.ui import Ui
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded, LabError
 from labctl.runtime.loop import Stop
-from labctl.vm.provider import Power
 
 _LOOK = ("a look into every machine",)
-_OUTLAST_S = 15.0  # prober and writer may be late on a busy host, and the API server may still be starting
 
 
 class Session:
@@ -73,15 +61,15 @@ class Session:
                 if zero_s(self.recorder.history()) is None:
                     self._remedy.arm(heals=())
                     raise
-                self._note_end()
+                self.progress.note_end()
             except Exception as error:  # even our own mistake must not keep the lab broken
                 self.recorder.add(Interrupted(why=f"{type(error).__name__}: {error}"), durable=True)
                 self._remedy.heal("the runner failed")
                 if not isinstance(error, LabError):
                     raise
-            self._remedy.heal("the drill was interrupted" if self._interrupted else "the drill is through")
-            if self._converge():
-                self._outlast_heal(scene)
+            interrupted = self.recorder.history().first(Interrupted) is not None
+            self._remedy.heal("the drill was interrupted" if interrupted else "the drill is through")
+            Afterwards(self._target, self._options, self.recorder, self.progress, self._clock).wait(scene)
             self._collect(watchers, load)
         finally:
             self._loads.set()
@@ -218,66 +206,6 @@ class Session:
                 latest_s = max(latest_s, at_s)
         return tuple(waiting), passed_s - latest_s
 
-    def _converge(self) -> bool:
-        """Whether spec equals status again, as far as it did before; what is left at the deadline is in the history."""
-        self.progress.enter("converge")
-        slowness = self._target.slowness
-        allowed_s = stretched_s(self._options.converge_deadline_s, slowness)
-        if self.progress.ending():
-            self._note_end()
-            allowed_s = min(allowed_s, stretched_s(progress.CONVERGE_S, slowness))
-        before = {
-            text for one in inspection.steady_looks(self.recorder.history()) for text in inspection.differences(one)
-        }
-        end_s = self._clock.monotonic_s() + allowed_s
-        seen, left = None, list[str]()
-        try:
-            while True:
-                left_s = max(0.0, end_s - self._clock.monotonic_s())  # a look at what hangs has no end of its own
-                seen = self.progress.attend(lambda: inspection.take(self._target, "healed"), _LOOK, ending_s=left_s)
-                left = [text for text in inspection.differences(seen) if text not in before]
-                left += inspection.unasked(seen)
-                if not left or self._clock.monotonic_s() >= end_s:
-                    break
-                if seen.machines:
-                    self.recorder.add(Sampled(machines=seen.machines))
-                self._power_on_fenced(seen)
-                self.progress.tick(tuple(left[:3]), pause_s=self._options.look_s)
-        except (Stopped, DeadlineExceeded):
-            self._note_end()
-        if left:
-            self.recorder.add(Said(text=f"{NOT_CONVERGED}: {'; '.join(left[:5])}"))
-        if seen is not None:
-            self.recorder.add(seen)
-        return not left
-
-    def _power_on_fenced(self, seen: Inspected) -> None:
-        """A drill that ends early may heal a machine just as the cluster is about to fence it, and then it is off."""
-        for node in seen.nodes:
-            if not node.fenced or node.ready == "True" or self._target.power(node.name) is not Power.OFF:
-                continue
-            with contextlib.suppress(LabError):  # the next look tries again
-                self._target.power_on(node.name)
-                self.recorder.add(Said(text=f"{node.name} was fenced while it was healed: powered on again"))
-
-    def _outlast_heal(self, scene: Scene) -> None:
-        """Let the load go on until it succeeds by every way again: a quick heal outruns requests that are under way."""
-        if self.progress.ending():
-            return
-        options, slowness = self._options, self._target.slowness
-        try:
-            ways = self.progress.attend(lambda: steady.load_addresses(self._target, scene))
-            quiet_s = options.steady_s + options.request_s * patience(slowness)
-            end_s = self._clock.monotonic_s() + len(ways) / options.rate_per_s + quiet_s
-            end_s += stretched_s(_OUTLAST_S, slowness)
-            while left := steady.not_back(self.recorder.history(), ways, now_s := self._clock.monotonic_s(), quiet_s):
-                if now_s >= end_s:
-                    self.recorder.add(Said(text=f"not back after the heal: {', '.join(left)}"))
-                    return
-                self.progress.tick(tuple(f"{what} after the heal" for what in left))
-        except Stopped:
-            self._note_end()
-
     def _collect(self, watchers: Observers, load: Loads) -> None:
         self.progress.enter("judge")
         self._loads.set()
@@ -285,18 +213,9 @@ class Session:
             try:
                 self.progress.attend(work, ("all that was recorded",), may_stop=False, ending_s=progress.COLLECT_S)
             except DeadlineExceeded:
-                self._note_end()
-
-    def _note_end(self) -> None:
-        """The drill was asked to end before it was through; noted once."""
-        if not self._interrupted:
-            self.recorder.add(Interrupted(why=self.progress.why), durable=True)
+                self.progress.note_end()
 
     # -- helpers ---------------------------------------------------------------------------------------------------
-
-    @property
-    def _interrupted(self) -> bool:
-        return self.recorder.history().first(Interrupted) is not None
 
     def _latest_s(self, scene: Scene) -> float:
         """Seconds after the fault past which nothing is awaited any more."""

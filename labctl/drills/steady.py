@@ -9,9 +9,8 @@ import msgspec
 from labctl.drills import identity, inspection, lives, views, workload
 from labctl.drills.history import History
 from labctl.drills.model import Drill, Facts, Options
-from labctl.drills.records import HealEnded, Inspected, Probed, Scene, Wrote
+from labctl.drills.records import Inspected, Probed, Scene
 from labctl.drills.target import Target
-from labctl.drills.timeline import ended_s, fenced_from
 from labctl.drills.workload import Image, Workload
 from labctl.kube.errors import ServerError
 from labctl.kube.resources import NODES, PODS
@@ -22,8 +21,6 @@ from labctl.runtime.errors import LabError, UsageError
 class NotSteady(LabError):
     """The lab is not in the state that a drill must start from; nothing was done to it."""
 
-
-_NEVER = float("-inf")
 
 Tick = Callable[[tuple[str, ...]], None]  # shows what is waited for, pauses, raises Stopped when asked to
 
@@ -168,33 +165,6 @@ def unanswered(recent: Sequence[Probed], *, expected: int) -> str:
     if len(recent) < expected * 0.9:
         return f"{len(recent)} of {expected} requests answered so far"
     return ""
-
-
-def not_back(history: History, ways: Sequence[str], now_s: float, quiet_s: float) -> tuple[str, ...]:
-    """What has not come back since the heal: answers by these addresses, writes where any was kept before. Pure.
-
-    An address is back once it answered a request that was sent after the heal and after the last failure there was
-    known, and once that failure is `quiet_s` ago. An answer alone proves little: where some endpoints are stale, every
-    other request may succeed, and those that will fail are still under way. A fenced node's is not waited for.
-    """
-    healed = history.last(HealEnded)
-    if healed is None:
-        return ()
-    probes = [probe for _, probe in history.of(Probed)]
-    failed_s = dict.fromkeys((probe.via for probe in probes), _NEVER)
-    for probe in probes:
-        if not probe.ok:
-            failed_s[probe.via] = max(failed_s[probe.via], ended_s(probe))
-    back = {
-        probe.via
-        for probe in probes
-        if probe.ok
-        and probe.intended_s >= max(healed[0], failed_s[probe.via])
-        and failed_s[probe.via] + quiet_s <= now_s
-    }
-    left = [f"answers by {way}" for way in dict.fromkeys(ways) if way not in back | fenced_from(history).keys()]
-    kept = [at_s for at_s, record in history.of(Wrote) if record.acknowledged]
-    return (*left, "a write") if kept and max(kept) < healed[0] else tuple(left)
 
 
 def find_workload(

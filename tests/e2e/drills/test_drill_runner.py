@@ -101,7 +101,7 @@ def test_a_service_that_is_late_after_the_heal_is_waited_for_and_measured(lab: F
 def test_a_service_that_never_comes_back_is_said_to_and_ends_the_drill(
     lab: FakeLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.drills.session._OUTLAST_S", 0.3)
+    monkeypatch.setattr("labctl.drills.afterwards._OUTLAST_S", 0.3)
     lab.lost_after_heal = 10**6
     report = run(replace(DRILL, bounds=_fresh_again), lab, QUICK)
     assert report.verdict is Verdict.VIOLATED

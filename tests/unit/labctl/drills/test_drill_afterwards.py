@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from labctl.drills.afterwards import not_back
 from labctl.drills.history import History
 from labctl.drills.measures import measure
 from labctl.drills.records import Entry, FaultBegan, HealEnded, NodeSeen, Probed, Record, Wrote
-from labctl.drills.steady import not_back
 from tests.unit.labctl.drills.drill_tales import SCENE, ZERO, node_tainted
 
 FIRST, SECOND = "10.0.0.20", "10.0.0.21"
