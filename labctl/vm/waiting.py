@@ -15,6 +15,7 @@ from labctl.kube.client import Client
 from labctl.kube.fencing import CONDITION
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import LEASES, NODES, PODS, Resource
+from labctl.kube.taints import Taint, Toleration, tolerates
 from labctl.runtime.clock import parse_time
 
 T = TypeVar("T")
@@ -36,14 +37,6 @@ class Condition(_View, frozen=True):
     last_transition_time: str = ""
 
 
-class Taint(_View, frozen=True):
-    """A node's taint."""
-
-    key: str
-    effect: str = ""
-    time_added: str = ""
-
-
 class _NodeSpec(_View, frozen=True):
     taints: tuple[Taint, ...] = ()
 
@@ -62,14 +55,6 @@ class Node(_View, frozen=True):
     def condition(self, kind: str) -> Condition:
         """Its condition of that type; an empty one where there is none."""
         return next((entry for entry in self.status.conditions if entry.type == kind), Condition(kind))
-
-
-class Toleration(_View, frozen=True):
-    """A pod's toleration."""
-
-    key: str = ""
-    effect: str = ""
-    toleration_seconds: int | None = None
 
 
 class _PodSpec(_View, frozen=True):
@@ -151,11 +136,7 @@ def _evictions(name: str, taint: Taint, pods: list[Pod], now: datetime) -> Itera
 
 def _left_s(pod: Pod, taint: Taint, now: datetime) -> float | None:
     """Until the pod has to go; None where it need not."""
-    limits = [
-        entry.toleration_seconds
-        for entry in pod.spec.tolerations
-        if entry.key in ("", taint.key) and entry.effect in ("", taint.effect)
-    ]
+    limits = [entry.toleration_seconds for entry in pod.spec.tolerations if tolerates(entry, taint)]
     finite = [limit for limit in limits if limit is not None]
     if limits and not finite:
         return None

@@ -10,8 +10,8 @@ from typing import Any
 
 from labctl.kube.errors import Document
 from labctl.kube.selectors import matches
-from master.controllers.pods import tolerates
-from master.controllers.views import Node, Pod, PodSpec, Toleration
+from labctl.kube.taints import Toleration, tolerates
+from master.controllers.views import Node, Pod, PodSpec
 
 _TOLERATED = (
     ("node.kubernetes.io/not-ready", "NoExecute"),

@@ -13,7 +13,7 @@ import msgspec
 from labctl.kube.errors import Document
 from labctl.kube.selectors import LabelSelector, Requirement, Selector, matches
 from labctl.runtime.clock import parse_time
-from master.controllers.views import Condition, Pod, Taint, Toleration
+from master.controllers.views import Condition, Pod
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no look-alikes, as upstream's safe encoding
 
@@ -97,17 +97,6 @@ class Labelled:
 def selector_of(selector: LabelSelector) -> Selector:
     """What `selectors.matches` takes. An empty one selects nothing here: a controller never owns every pod."""
     return selector.terms or (Requirement("", "Exists"),)
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether a toleration covers a taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and (toleration.value or "") == taint.value
 
 
 def short_hash(*parts: str, length: int = 5) -> str:

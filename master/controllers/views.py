@@ -21,6 +21,7 @@ from labctl.kube.resources import (
     SERVICE_ACCOUNTS,
 )
 from labctl.kube.selectors import Selector
+from labctl.kube.taints import Taint, Toleration
 from master.controllers.protocol import Kind
 
 
@@ -44,25 +45,6 @@ class Condition(View, frozen=True):
     last_transition_time: str = ""
     last_heartbeat_time: str = ""
     last_update_time: str = ""
-
-
-class Toleration(View, frozen=True):
-    """A pod's toleration; an empty key tolerates every taint, an empty effect every effect."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-    toleration_seconds: int | None = None
-
-
-class Taint(View, frozen=True, omit_defaults=True):
-    """A node's taint."""
-
-    key: str
-    effect: str
-    value: str = ""
-    time_added: str = ""
 
 
 class ContainerPort(View, frozen=True):

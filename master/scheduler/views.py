@@ -8,6 +8,7 @@ import msgspec
 
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.selectors import LabelSelector, Selector
+from labctl.kube.taints import Taint, Toleration
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,23 +40,6 @@ class Container(View, frozen=True):
     resources: Resources = Resources()
     ports: tuple[Port, ...] = ()
     restart_policy: str = ""
-
-
-class Toleration(View, frozen=True):
-    """An empty key tolerates every taint, an empty effect every effect."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-
-
-class Taint(View, frozen=True):
-    """A node's taint."""
-
-    key: str
-    effect: str
-    value: str = ""
 
 
 class NodeSelectorTerm(View, frozen=True):

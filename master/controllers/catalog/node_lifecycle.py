@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from labctl.kube.client import STRATEGIC_PATCH
 from labctl.kube.errors import Document
 from labctl.kube.resources import NODES, PODS
+from labctl.kube.taints import Taint
 from labctl.runtime.clock import rfc3339
 from master.controllers.pods import condition, is_ready
 from master.controllers.protocol import (
@@ -29,7 +30,7 @@ from master.controllers.protocol import (
     patch,
     ref,
 )
-from master.controllers.views import NODE_LEASES_KIND, NODES_KIND, PODS_KIND, Node, Pod, Taint
+from master.controllers.views import NODE_LEASES_KIND, NODES_KIND, PODS_KIND, Node, Pod
 from master.controllers.zones import Bucket, Disruption, counts_for_disruption, disruption, grouped, rate_per_s
 
 NOT_READY = "node.kubernetes.io/not-ready"

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from labctl.kube.client import STRATEGIC_PATCH
 from labctl.kube.resources import PODS
-from master.controllers.pods import stamped, tolerates
+from labctl.kube.taints import Taint, tolerates
+from master.controllers.pods import stamped
 from master.controllers.protocol import NEVER_S, Controller, Plan, Step, Tell, World, delete, patch, ref
-from master.controllers.views import NODES_KIND, PODS_KIND, Node, Pod, Taint
+from master.controllers.views import NODES_KIND, PODS_KIND, Node, Pod
 
 
 @dataclass(frozen=True, slots=True)

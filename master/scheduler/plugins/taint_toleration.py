@@ -7,21 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from labctl.kube.taints import Taint, tolerates
 from master.scheduler.changes import Change, NodeMoved
 from master.scheduler.protocol import Plugin, Refusal, scaled
 from master.scheduler.snapshot import NodeInfo, PodInfo
-from master.scheduler.views import Taint, Toleration
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """Whether a toleration covers a taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return bool(toleration.key) and toleration.value == taint.value
 
 
 def _tolerated(info: PodInfo, taint: Taint) -> bool:
