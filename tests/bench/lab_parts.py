@@ -14,10 +14,15 @@ CLOCK = SystemClock()
 
 
 def failover(user: LabUser, runs: int, *, bound_s: float) -> Iterator[Figure]:
-    """Cut a worker's power `runs` times: the medians of what the drills measured."""
+    """Cut a worker's power `runs` times: the medians of what the drills measured.
+
+    Each run begins with newly made pods, on both workers: a drill leaves all of them on the one that lived.
+    """
     serving: list[float] = []
     detected: list[float] = []
     for number in range(runs):
+        user.kubectl("rollout", "restart", "deployment/web")
+        user.kubectl("rollout", "status", "deployment/web", "--timeout=240s")
         eventually(lambda: len([pod for pod in user.pods() if is_ready(pod)]) == 3, "three ready pods", 180)
         folder = user.home / f"drill-{user.name}-{number}"
         user.labctl("drill", "run", "worker-power-loss", "--report-dir", str(folder), code=None)
