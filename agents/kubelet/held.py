@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from agents.kubelet.nerdctl_call import text_of
 from agents.kubelet.runtime import ContainerSpec, RuntimeFailure
 from labctl.runtime.clock import Clock
 from labctl.runtime.errors import DeadlineExceeded
@@ -44,7 +45,7 @@ def start(line: Sequence[str], spec: ContainerSpec, stem: Path, *, clock: Clock,
         said = words.read_text(encoding="utf-8", errors="replace")
         words.unlink()
         threading.Thread(target=process.wait, name="holder", daemon=True).start()  # reaps it
-    failed = process.returncode and ("level=fatal" in said or not _text(stem.with_suffix(".pid")))
+    failed = process.returncode and ("level=fatal" in said or not text_of(stem.with_suffix(".pid")))
     if failed:
         stem.with_suffix(".sock").unlink(missing_ok=True)
     return Output(process.returncode if failed else 0, "", said)
@@ -78,17 +79,10 @@ def _path(work_dir: str, container_id: str) -> Path:
 
 def _lives(stem: Path) -> bool:
     """Whether the container's own program runs, rather than what prepares it."""
-    pid = _text(stem.with_suffix(".pid"))
-    if not pid or not _text(stem.with_suffix(".id")):
+    pid = text_of(stem.with_suffix(".pid"))
+    if not pid or not text_of(stem.with_suffix(".id")):
         return False
     try:
         return not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"runc\0init")
     except OSError:
         return True
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -13,14 +13,13 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from agents.kubelet import held
 from agents.kubelet import nerdctl_cli as cli
+from agents.kubelet.census import Census
 from agents.kubelet.cgroups import Cgroups
-from agents.kubelet.inventory import Inventory
-from agents.kubelet.nerdctl_call import SLOW_S, Nerdctl, failure, unreachable
+from agents.kubelet.nerdctl_call import SLOW_S, Nerdctl, failure, text_of
 from agents.kubelet.network import PodNetwork
 from agents.kubelet.processes import mentioned_by, send, wait_any
 from agents.kubelet.runc_exec import RuncExec
@@ -30,7 +29,6 @@ from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 from labctl.runtime.shell import Shell
 
-_RELIST_S = 300.0  # only strangers change what we don't see; they are noticed after this long
 _KILL_S = 30.0
 
 
@@ -57,13 +55,10 @@ class NerdctlRuntime:
         self.network, self.cgroups = network, cgroups or Cgroups()
         self._nerdctl, self._runc = Nerdctl(shell, self.settings), RuncExec(shell, self.settings)
         self._clock = clock
-        self._inventory = Inventory()
+        self._census = Census(self._nerdctl, self.cgroups, clock)
+        self._inventory = self._census.inventory
         self._starting: set[str] = set()
         self._lock = threading.Lock()  # guards the names being started
-        self._listing = threading.Lock()  # one list at a time
-        self._listed_s: float | None = None
-        self._doubt = False  # a start failed in a way that may have left something
-        self._stop_signals: dict[str, str] = {}  # by image
         Path(self.settings.work_dir).mkdir(parents=True, exist_ok=True)
 
     # -- the node
@@ -99,16 +94,11 @@ class NerdctlRuntime:
 
     def containers(self) -> Sequence[ContainerStatus]:
         """See `ContainerRuntime`. Free of cost while nothing ended."""
-        with self._listing:
-            if self._listed_s is None or self._doubt or self._clock.monotonic_s() - self._listed_s > _RELIST_S:
-                self._relist()
-            if ended := self._inventory.ended():
-                self._inspect(ended)
-        return self._inventory.all()
+        return self._census.take()
 
     def start(self, spec: ContainerSpec) -> str:
         """See `ContainerRuntime`. Needs the image on the node."""
-        self._list_once()
+        self._census.take_once()
         name = cli.container_name(spec.pod, spec.name, spec.attempt)
         with self._only_start(name):
             for status in self._inventory.all():
@@ -123,12 +113,12 @@ class NerdctlRuntime:
 
     def stop(self, container_id: str, *, grace_s: float) -> None:
         """See `ContainerRuntime`. Asks nothing of containerd, so it works while that is down."""
-        self._list_once()
+        self._census.take_once()
         status = self._inventory.get(container_id)
         for fd in self._inventory.open([container_id]):
             try:
                 if grace_s > 0 and status is not None:
-                    send(fd, self._stop_signal(status))
+                    send(fd, self._census.stop_signal(status))
                     if wait_any([fd], timeout_s=grace_s):
                         return
                 send(fd, signal.SIGKILL)
@@ -139,7 +129,7 @@ class NerdctlRuntime:
 
     def remove(self, container_id: str) -> None:
         """See `ContainerRuntime`; its log goes too."""
-        self._list_once()
+        self._census.take_once()
         if fds := self._inventory.open([container_id]):
             running = [fd for fd in fds if not wait_any([fd], timeout_s=0)]
             for fd in fds:
@@ -195,13 +185,13 @@ class NerdctlRuntime:
             if output.code:
                 if taken := cli.taken_by(output.stderr):
                     raise _NameTaken(taken)
-                if half_made := _words(id_file):
+                if half_made := text_of(id_file):
                     self._nerdctl.call(["rm", "--force", half_made], check=False)
                 raise failure(output.stderr, reason=cli.reason_of(output.stderr))
-            identity, pid = _words(id_file), int(_words(pid_file) or 0)
+            identity, pid = text_of(id_file), int(text_of(pid_file) or 0)
             held.settle(stem, self.settings.work_dir, identity)
         except RuntimeFailure:
-            self._doubt = True  # it may have come to life all the same
+            self._census.doubt()  # it may have come to life all the same
             raise
         finally:
             pid_file.unlink(missing_ok=True)
@@ -219,9 +209,7 @@ class NerdctlRuntime:
             log_path=spec.log_path,
             labels={**spec.labels, **cli.identity(spec, image_id)},
         )
-        self._mark(status)
-        if not self._inventory.put(status):
-            self._inspect([identity])  # it has ended already
+        self._census.started(status)
         return identity
 
     def _adopt(self, name: str, container_id: str) -> str:
@@ -234,7 +222,7 @@ class NerdctlRuntime:
                 wait_for(free, what=f"an earlier start of {name}", deadline_s=SLOW_S, clock=self._clock, every_s=0.05)
             except DeadlineExceeded as error:
                 raise RuntimeFailure(str(error), reason="CreateContainerError") from error
-            self._inspect([container_id])
+            self._census.inspect([container_id])
             status = self._inventory.get(container_id)
         if status is not None and status.phase != "created":
             return container_id
@@ -243,73 +231,6 @@ class NerdctlRuntime:
             for file in Path(self.settings.data_root).glob(f"*/{self.settings.namespace}/{name}"):
                 file.unlink(missing_ok=True)
         return ""
-
-    def _list_once(self) -> None:
-        if self._listed_s is None:
-            self.containers()
-
-    def _relist(self) -> None:
-        listed = self._nerdctl.call(
-            ["ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={cli.POD_UID}"]
-        ).stdout.split()
-        known = {status.id for status in self._inventory.all()}
-        for identity in known.difference(listed):
-            self._inventory.drop(identity)
-        if unknown := [identity for identity in listed if identity not in known]:
-            self._inspect(unknown)
-        self._listed_s, self._doubt = self._clock.monotonic_s(), False
-
-    def _inspect(self, identities: Sequence[str]) -> None:
-        """Learn the state of some containers, giving containerd a moment to notice the end of dead ones."""
-        for tries_left in range(20, -1, -1):
-            output = self._nerdctl.call(["inspect", *identities], check=False)
-            if output.code and unreachable(output.stderr):
-                raise failure(output.stderr, reason="ContainerRuntimeNotReady")
-            found = {status.id: status for status in map(cli.status_of, cli.entries_of(output.stdout)) if status}
-            for gone in set(identities).difference(found):
-                self._inventory.drop(gone)
-            identities = [status.id for status in found.values() if not self._learn(status, final=tries_left == 0)]
-            if not identities:
-                return
-            self._clock.sleep_s(0.05)
-
-    def _learn(self, status: ContainerStatus, *, final: bool) -> bool:
-        """Remember what containerd says; False where it "runs" though its process is dead, unless that is `final`."""
-        if found := status.labels.get(cli.STOP_SIGNAL):
-            self._stop_signals[status.image] = found
-        if status.phase == "running":
-            if self._inventory.put(status):
-                self._mark(status)
-                return True
-            if not final:
-                return False
-            status = cli.lost(status, seen_s=self._clock.now().timestamp())
-        elif status.phase == "created" and (began := _words(self._marker(status.id))):
-            # Without the mark its start was cut short; with it, the machine went down under it.
-            status = cli.lost(status, started_s=float(began), seen_s=self._clock.now().timestamp())
-        cgroup = f"{cli.pod_cgroup(self.settings, status.pod.uid)}/{status.id}"
-        return self._inventory.put(replace(status, oom_killed=self.cgroups.oom_kills(cgroup) > 0))
-
-    def _mark(self, status: ContainerStatus) -> None:
-        """Leave word, for after a power cut, that this container did start."""
-        marker = self._marker(status.id)
-        if not marker.exists():
-            with contextlib.suppress(OSError):
-                marker.write_text(str(status.started_s), encoding="ascii")
-
-    def _marker(self, container_id: str) -> Path:
-        """A file in nerdctl's own folder for the container, which goes with it; a path to nowhere if there is none."""
-        folders = Path(self.settings.data_root).glob(f"*/containers/{self.settings.namespace}/{container_id}")
-        return next(folders, Path("/nonexistent")) / "labctl-started"
-
-    def _stop_signal(self, status: ContainerStatus) -> int:
-        if status.image not in self._stop_signals:
-            with contextlib.suppress(RuntimeFailure):
-                self._inspect([status.id])
-        word = self._stop_signals.get(status.image, "SIGTERM").upper()
-        if word.isdigit():
-            return int(word)
-        return int(getattr(signal, word if word.startswith("SIG") else f"SIG{word}", signal.SIGTERM))
 
     @contextlib.contextmanager
     def _only_start(self, name: str) -> Iterator[None]:
@@ -322,10 +243,3 @@ class NerdctlRuntime:
         finally:
             with self._lock:
                 self._starting.discard(name)
-
-
-def _words(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

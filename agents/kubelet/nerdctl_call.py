@@ -97,3 +97,11 @@ def failure(words: str, *, reason: str) -> RuntimeFailure:
     if unreachable(words):
         reason = "ContainerRuntimeNotReady"
     return RuntimeFailure(cli.message_of(words), reason=reason)
+
+
+def text_of(path: Path) -> str:
+    """What a file says that nerdctl writes, or we beside it; "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
