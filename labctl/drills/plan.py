@@ -76,7 +76,7 @@ def propose(drill: Drill, target: Target, options: Options) -> Plan:
 
 def _load(drill: Drill, options: Options, scene: Scene) -> str:
     rates, demand = options.under(drill.demand, scene.slowness), drill.demand
-    ways = " and ".join(scene.answering) or "no node"
+    ways = " and ".join(scene.answering)
     return (
         f"{rates.rate_per_s:g} requests a second for {demand.path} to {ways}; "
         f"{rates.writes_per_s:g} sequenced records a second to the API"

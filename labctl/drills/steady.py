@@ -85,6 +85,12 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
     victims = drill.choose(Facts(nodes, pods, masters), options.nodes)
     if strange := [name for name in victims if name not in machines]:
         raise UsageError(f"node {strange[0]} is not a machine of this lab: its power is out of reach")
+    answering = nodes if drill.victims_answer else tuple(name for name in nodes if name not in victims)
+    if not answering:
+        raise UsageError(
+            f"{drill.name} strikes every node, and no request could be sent: no verdict would mean anything",
+            hint="leave one alone (spare: 1), or say victims_answer: true where all are reached all along",
+        )
     return Scene(
         nodes=nodes,
         victims=victims,
@@ -102,7 +108,7 @@ def set_scene(target: Target, drill: Drill, options: Options, found: Workload) -
         identity=f"{found.namespace}/{identity.POD}" if drill.demand.stateful and options.stateful else "",
         fencing=drill.demand.stateful,
         log_on_disk=len(target.within_reach(nodes)) == len(nodes),
-        answering=nodes if drill.victims_answer else tuple(name for name in nodes if name not in victims),
+        answering=answering,
         slowness=target.slowness,
     )
 
