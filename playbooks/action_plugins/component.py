@@ -19,7 +19,11 @@ Units are enabled, then started all at once, without waiting.
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,8 @@ OPTIONS = {
 }
 
 
+_PR_SET_PDEATHSIG = 1
+
 DESCRIBED = "labctl_components"  # the fact of a host that collects what its roles describe
 
 
@@ -74,6 +80,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Entry point of the action."""
+        _end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, asked = self.validate_argument_spec(argument_spec=OPTIONS)
         known = task_vars or {}
@@ -111,6 +118,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             told = (done["stderr"].strip() or done["stdout"].strip() or "no output").splitlines()[-1]
             raise AnsibleActionFail(f"{python} exited with {done['rc']}: {told}") from error
         return answer
+
+
+def _end_with_ansible() -> None:
+    """Have the kernel end this worker once Ansible itself is killed (prctl(2)).
+
+    Workers hold both ends of the pipe for their results, so one that outlives Ansible would wait for ever to tell a
+    long one.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():  # it was killed right before
+        os._exit(1)
 
 
 def _packed(described: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
