@@ -24,7 +24,7 @@ from master.apiserver.authz.rules import Rule, compact, covers
 from master.apiserver.context import Context
 from master.apiserver.startup import COMPONENTS
 from master.apiserver.storage import encode
-from master.store.protocol import KeyExists, Store
+from master.store.protocol import KeyExists
 
 Document = dict[str, Any]
 
@@ -39,11 +39,7 @@ _AUTOUPDATE = next(iter(policy.ANNOTATIONS))
 def run(context: Context) -> None:
     """Reconcile everything; returns once it is written. Components are admitted as soon as they can work."""
     wanted = in_own_order([*policy.default_roles(), *policy.default_bindings()], context.config.advertise_address)
-    standing = {
-        entry.key: entry.document
-        for resource in _RESOURCES.values()
-        for entry in context.storage.current(context.registry.of(resource)).list()[0]
-    }
+    standing = _standing(context)
     first = needed_by(COMPONENTS, wanted)
     _reconcile(context, [document for document in wanted if _name(document) in first], standing)
     context.startup.admit_components()
@@ -84,17 +80,28 @@ def _reconcile(context: Context, wanted: Sequence[Document], standing: Mapping[s
             _mend(context, document)
     made = list(missing.items())
     for first in range(0, len(made), _AT_ONCE):
-        _create(context.storage.store, dict(made[first : first + _AT_ONCE]))
+        _create(context, dict(made[first : first + _AT_ONCE]))
 
 
-def _create(store: Store, values: Mapping[str, bytes]) -> None:
-    """All of them in one write; one by one where another API server was faster with some."""
+def _standing(context: Context) -> dict[str, Document]:
+    """The policy as it is now, by key."""
+    return {
+        entry.key: entry.document
+        for resource in _RESOURCES.values()
+        for entry in context.storage.current(context.registry.of(resource)).list()[0]
+    }
+
+
+def _create(context: Context, values: Mapping[str, bytes]) -> None:
+    """All of them in one write; where another API server was faster with some, what is left, one by one."""
+    store = context.storage.store
     try:
         store.create_all(values)
     except KeyExists:
-        for key, value in values.items():
+        there = _standing(context)
+        for key in (key for key in values if key not in there):
             with contextlib.suppress(KeyExists):
-                store.create(key, value)
+                store.create(key, values[key])
 
 
 def _mend(context: Context, document: Document) -> None:
