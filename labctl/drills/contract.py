@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import msgspec
 
-from labctl.drills.pace import patience
+from labctl.drills.pace import patience, stretched_s
 from labctl.drills.records import Scene
 from labctl.kube.timing import Profile
 
 REACTION_S = 1.0  # watch, decide, write, watch: everything between two timers, together
 START_S = 5.0  # sig-scalability slos/pod_startup_latency.md: 99% of pods start within 5 s, images present
-REQUEST_S = 1.0  # a request that was on its way when the endpoint went fails this much later
+REQUEST_S = 1.0  # a request that nobody answers is given up after this long
 FENCE_S = 2.0  # a machine is powered off by its provider and seen off
+RECONNECT_S = 5.0  # labctl/kube: a try to connect takes 3 s where nobody answers, and the next begins 2 s later at most
 TOLERANCE_S = 0.25  # two events that we received this close together may have happened in the other order
 
 
@@ -29,6 +30,11 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     upper_s: float | None = None
     source: str = ""
     awaited: bool = True  # the runner waits for it before it heals; False where it comes only with the heal
+
+
+def request_s(scene: Scene) -> float:
+    """How long after the moment it was due a request may fail: its own timeout, and until its sender looks."""
+    return REQUEST_S * patience(scene.slowness) + stretched_s(TOLERANCE_S, scene.slowness)
 
 
 def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
@@ -96,7 +102,7 @@ def silent_node(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
         Bound(
             measure="error_window_s",
             title="From the first failed request to the last",
-            upper_s=window_s + REQUEST_S * patience(scene.slowness),
+            upper_s=window_s + request_s(scene),
             source="until the dead endpoints are out and every proxy has synced, plus a request's own timeout",
         ),
     )
@@ -112,7 +118,7 @@ def identity_moves(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
     evicted_s = next(bound.upper_s for bound in silent_node(profile, scene) if bound.measure == "evicted_s")
     assert evicted_s is not None
     # Seen Unknown, its node is fenced; the set makes the pod anew, it starts, and the next record finds it.
-    work_s = (FENCE_S + 2 * REACTION_S + START_S) * scene.slowness + REQUEST_S * patience(scene.slowness)
+    work_s = (FENCE_S + 2 * REACTION_S + START_S) * scene.slowness + request_s(scene)
     return (
         Bound(
             measure="identity_again_s",
@@ -142,11 +148,30 @@ def out_of_reach(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
     return (*full, unbroken(scene, away_s, "no endpoint from the node's being given up until replacements are Ready"))
 
 
+def cut_off(profile: Profile, scene: Scene) -> tuple[Bound, ...]:
+    """The contract for a node that is out of reach with its proxy: as `out_of_reach`, and one more race at the heal.
+
+    The kubelet ends the condemned pods as soon as it hears of it, and each process finds the API server again at its
+    own time: until the node's proxy has, it sends requests to pods that are gone.
+    """
+    caught_up_s = RECONNECT_S + REACTION_S * scene.slowness + profile.proxy_min_sync_s
+    return tuple(
+        msgspec.structs.replace(
+            bound,
+            upper_s=bound.upper_s + caught_up_s,
+            source=f"{bound.source}; at the heal, until the node's proxy hears that its pods are condemned",
+        )
+        if bound.measure == "error_window_s" and bound.upper_s is not None
+        else bound
+        for bound in out_of_reach(profile, scene)
+    )
+
+
 def unbroken(scene: Scene, allowed_s: float = 0.0, why: str = "every endpoint lives") -> Bound:
     """Requests are answered all along, but for `allowed_s`."""
     return Bound(
         measure="error_window_s",
         title="From the first failed request to the last",
-        upper_s=allowed_s + REQUEST_S * patience(scene.slowness),
+        upper_s=allowed_s + request_s(scene),
         source=f"{why}; a request's own timeout",
     )

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from labctl.drills.check_watches import watches_whole
-from labctl.drills.contract import REQUEST_S
+from labctl.drills.contract import request_s
 from labctl.drills.findings import Case, Checker, Result, Said
 from labctl.drills.inspection import steady_looks
-from labctl.drills.pace import patience
 from labctl.drills.records import (
     Container,
     HealBegan,
@@ -157,7 +156,7 @@ def others_served(case: Case) -> Said:
     """By the nodes that were left alone, the service failed no longer than its endpoints needed to move."""
     if not case.scene.survivors:
         return Result.NOT_APPLICABLE, "the drill leaves no other node alone"
-    allowed_s = REQUEST_S * patience(case.scene.slowness)
+    allowed_s = request_s(case.scene)
     if (bound := case.bounds.get("error_window_s")) is not None and bound.upper_s is not None:
         allowed_s = bound.upper_s
     ways = {case.scene.machines.get(name, "") for name in case.scene.survivors}

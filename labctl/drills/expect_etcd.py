@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.drills.contract import REQUEST_S
+from labctl.drills.contract import request_s
 from labctl.drills.expect import Expectation
 from labctl.drills.findings import Case, Result, Said
-from labctl.drills.pace import patience
 from labctl.drills.records import FaultEnded, Wrote
 from labctl.drills.records import Said as Remark
 
@@ -33,7 +32,7 @@ def refused_cleanly(case: Case) -> Said:
         return Result.FAIL, f"acknowledged while there was no room: {', '.join(done)}"
     longest_s = max(at_s - (one.began_s or at_s) for at_s, one in refused)
     words = f"{len(refused)} writes were refused with the reason, the slowest after {longest_s:.2f} s"
-    allowed_s = _TRIES_S * case.scene.slowness + REQUEST_S * patience(case.scene.slowness)
+    allowed_s = _TRIES_S * case.scene.slowness + request_s(case.scene)
     return (Result.FAIL if longest_s > allowed_s else Result.PASS), f"{words}; at most {allowed_s:.1f} s"
 
 

@@ -132,6 +132,7 @@ class Informer(Generic[T]):
     def _run(self, stop: Stop) -> None:
         backoff = Backoff(base_s=0.1, cap_s=2.0)
         while not stop.is_set():
+            tried_s = self._clock.monotonic_s()
             try:
                 if not self._revision:
                     self.relist()
@@ -141,7 +142,8 @@ class Informer(Generic[T]):
                 stop.wait_s(0.01)
             except Unavailable as error:  # the revision stays good: go on from it once the server is back
                 _log.warning("%s: %s", self._resource.qualified, error)
-                stop.wait_s(backoff.next_s())
+                # A try that nobody answered was a wait in itself: after a partition the next one should come soon.
+                stop.wait_s(backoff.next_s() - (self._clock.monotonic_s() - tried_s))
             except Exception as error:  # an informer that dies in silence would freeze its readers' world
                 known = isinstance(error, (ApiError, msgspec.MsgspecError))
                 _log.warning("%s: %s", self._resource.qualified, error, exc_info=not known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import busiest
-from labctl.drills.contract import out_of_reach
+from labctl.drills.contract import cut_off
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step
 from labctl.drills.faults_network import Cut, peers
@@ -37,7 +37,7 @@ DRILL = Drill(
     ),
     choose=busiest(1),
     faults=faults,
-    bounds=out_of_reach,
+    bounds=cut_off,
     victims_answer=True,
     checkers={**CHECKERS, **ENDS_AFTER_HEAL, **NO_STALE_STATUS},
 )

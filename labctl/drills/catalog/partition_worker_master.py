@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.drills.checkers import CHECKERS
 from labctl.drills.choose import busiest
-from labctl.drills.contract import identity_moves, out_of_reach
+from labctl.drills.contract import cut_off, identity_moves
 from labctl.drills.expect import ENDS_AFTER_HEAL, NO_STALE_STATUS
 from labctl.drills.faults import Step
 from labctl.drills.faults_network import Cut, peers
@@ -34,7 +34,7 @@ DRILL = Drill(
     ),
     choose=busiest(1),
     faults=faults,
-    bounds=lambda profile, scene: (*out_of_reach(profile, scene), *identity_moves(profile, scene)),
+    bounds=lambda profile, scene: (*cut_off(profile, scene), *identity_moves(profile, scene)),
     demand=Demand(stateful="self"),
     victims_answer=True,
     checkers={**CHECKERS, **ENDS_AFTER_HEAL, **NO_STALE_STATUS},

@@ -7,7 +7,7 @@ import pytest
 
 from labctl.drills.catalog.worker_power_loss import DRILL
 from labctl.drills.checkers import check_all
-from labctl.drills.contract import REQUEST_S, out_of_reach, silent_node
+from labctl.drills.contract import RECONNECT_S, TOLERANCE_S, cut_off, out_of_reach, request_s, silent_node
 from labctl.drills.findings import Case, Result
 from labctl.drills.history import History
 from labctl.drills.judge import judge
@@ -394,7 +394,7 @@ def test_slowness_stretches_allowances_and_never_timers() -> None:
     assert emulated["detected_s"].lower_s == fast["detected_s"].lower_s
     assert emulated["detected_s"].upper_s == (fast["detected_s"].upper_s or 0) + 2.0
     window_s = [(bounds["error_window_s"].upper_s or 0) for bounds in (fast, emulated)]
-    assert window_s[1] == window_s[0] + 2.0 + 2 * REQUEST_S  # a request may take three times as long, too
+    assert window_s[1] == window_s[0] + 2.0 + 2 * request_s(SCENE)  # a request may take three times as long, too
 
 
 def test_the_error_window_is_wide_only_where_every_replica_died() -> None:
@@ -417,5 +417,14 @@ def test_a_node_out_of_reach_takes_the_service_along_where_every_replica_is_on_i
         bounds = out_of_reach(FAST, msgspec.structs.replace(SCENE, on_victims=on_victims))
         return next(bound.upper_s or 0.0 for bound in bounds if bound.measure == "error_window_s")
 
-    assert window_s(SCENE.replicas - 1) == 1.0  # a request's own timeout
+    assert window_s(SCENE.replicas - 1) == 1.0 + TOLERANCE_S  # one request's own timeout, and until it is seen
     assert window_s(SCENE.replicas) > 1.0 + FAST.toleration_s
+
+
+def test_a_proxy_that_was_cut_off_may_send_requests_to_condemned_pods_until_it_has_heard_of_it() -> None:
+    reached = {bound.measure: bound for bound in out_of_reach(FAST, SCENE)}
+    cut = {bound.measure: bound for bound in cut_off(FAST, SCENE)}
+    assert reached.keys() == cut.keys()
+    wider = {name for name in reached if reached[name].upper_s != cut[name].upper_s}
+    assert wider == {"error_window_s"}
+    assert (cut["error_window_s"].upper_s or 0) > (reached["error_window_s"].upper_s or 0) + RECONNECT_S

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 from urllib.parse import parse_qs, urlparse
 
 import msgspec
 import pytest
 
 from labctl.kube.cache import Cache
+from labctl.kube.client import Client
+from labctl.kube.errors import Unavailable
 from labctl.kube.informer import Informer
 from labctl.kube.meta import ObjectMeta
 from labctl.kube.resources import PODS
-from labctl.runtime.clock import SystemClock
+from labctl.runtime.clock import FakeClock, SystemClock
 from labctl.runtime.loop import Stop, wait_for
 from tests.unit.labctl.kube.conftest import FakeServer, Request
 
@@ -168,6 +171,41 @@ def test_a_list_read_before_our_write_does_not_undo_it() -> None:
     assert cache.get("a") == "ours"
     cache.replace({}, 15)
     assert cache.get("a") is None
+
+
+class Silent(Client):
+    """Nobody answers, and a try takes this long to find out."""
+
+    def __init__(self, clock: FakeClock, takes_s: float) -> None:
+        self._clock, self._takes_s = clock, takes_s
+
+    def list(self, *_: object, **__: object) -> NoReturn:
+        self._clock.sleep_s(self._takes_s)
+        raise Unavailable("no answer")
+
+
+class Counted(Stop):
+    """Ends after eight waits, and knows them; none takes any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s: list[float] = []
+
+    def wait_s(self, seconds: float) -> bool:
+        self.waited_s.append(seconds)
+        if len(self.waited_s) == 8:
+            self.set()
+        return self.is_set()
+
+
+@pytest.mark.parametrize(("takes_s", "most_s"), [(0.0, 2.0), (0.5, 1.5), (3.0, 0.0)])
+def test_a_try_that_nobody_answered_counts_as_a_part_of_the_wait_for_the_next(takes_s: float, most_s: float) -> None:
+    clock, stop = FakeClock(), Counted()
+    informer = Informer(Silent(clock, takes_s), PODS, View, clock=clock).start(stop)
+    wait_for(stop.is_set, what="eight tries", deadline_s=30, clock=CLOCK, every_s=0.01)
+    assert not informer.synced
+    assert max(stop.waited_s) <= most_s
+    assert (max(stop.waited_s) > 0) == (most_s > 0)
 
 
 def test_what_we_deleted_stays_gone_until_the_watch_agrees_and_may_then_come_again() -> None:
