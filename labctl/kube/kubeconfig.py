@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from labctl.runtime.errors import UsageError
 
@@ -30,8 +29,7 @@ def load(path: str | Path) -> Endpoint:
     `servers` beyond the first come from the cluster's extension `labctl/servers` (a list of URLs).
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            config = yaml.safe_load(file)
+        config = _parsed(Path(path).read_text(encoding="utf-8"))
         context = _named(config, "contexts", config["current-context"])["context"]
         cluster = _named(config, "clusters", context["cluster"])["cluster"]
         user = _named(config, "users", context["user"])["user"]
@@ -43,7 +41,7 @@ def load(path: str | Path) -> Endpoint:
     except OSError as error:
         hint = "labctl up writes a lab's kubeconfig"
         raise UsageError(f"{error.filename or path}: {error.strerror}", hint=hint) from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a usable kubeconfig: {error}") from error
     more = [entry["extension"] for entry in cluster.get("extensions") or () if entry.get("name") == "labctl/servers"]
     return Endpoint(
@@ -61,6 +59,8 @@ def render(cluster: str, servers: Sequence[str], user: str, credentials: Mapping
 
     Servers beyond the first go into the cluster's extension `labctl/servers`, which our own clients read.
     """
+    import yaml  # noqa: PLC0415 - see `_parsed`
+
     fields = {"ca": "certificate-authority", "cert": "client-certificate", "key": "client-key"}
     entries = {}
     for name, value in credentials.items():
@@ -84,6 +84,19 @@ def render(cluster: str, servers: Sequence[str], user: str, credentials: Mapping
         "preferences": {},
     }
     return yaml.safe_dump(document, sort_keys=False)
+
+
+def _parsed(text: str) -> Any:
+    """The document; ValueError. Components find JSON, which is YAML too, and do without the slow import."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        import yaml  # noqa: PLC0415
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
 
 
 def _named(config: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
