@@ -59,7 +59,7 @@ def following(api: FakeApi, recorder: Recorder) -> Iterator[Stream]:
 
 
 def until(recorder: Recorder, seen: Callable[[Recorder], object], what: str) -> None:
-    wait_for(lambda: seen(recorder), what=what, deadline_s=5.0, clock=CLOCK, every_s=0.01)
+    wait_for(lambda: seen(recorder), what=what, deadline_s=30.0, clock=CLOCK, every_s=0.01)
 
 
 def states(recorder: Recorder) -> list[tuple[str, str]]:

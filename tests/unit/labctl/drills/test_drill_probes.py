@@ -49,16 +49,14 @@ def server(answer: Answer) -> Iterator[int]:
     listener.close()
 
 
-def probe(
-    tmp_path: Path, port: int, *, requests: int, timeout_s: float = 0.3, rate_per_s: float = 100.0
-) -> list[Probed]:
+def probe(tmp_path: Path, port: int, *, requests: int, timeout_s: float = 5.0) -> list[Probed]:
     recorder, stop = Recorder(tmp_path / "history.jsonl", CLOCK), Stop()
     prober = Prober(Load(("127.0.0.1",), port, rate_per_s=100.0, timeout_s=timeout_s), recorder, CLOCK)
     prober.start(stop)
     wait_for(
         lambda: len(list(recorder.history().of(Probed))) >= requests,
         what="requests to end",
-        deadline_s=10.0,
+        deadline_s=30.0,
         clock=CLOCK,
         every_s=0.01,
     )
@@ -69,7 +67,7 @@ def probe(
 
 def test_requests_lie_on_a_fixed_grid_and_each_is_recorded_once(tmp_path: Path) -> None:
     with server(lambda connection: connection.sendall(OK)) as port:
-        probes = probe(tmp_path, port, requests=40, timeout_s=5.0)
+        probes = probe(tmp_path, port, requests=40)
     assert [one.number for one in probes] == list(range(len(probes)))
     steps = {round(b.intended_s - a.intended_s, 6) for a, b in pairwise(probes)}
     assert steps == {0.01}
@@ -126,7 +124,7 @@ def test_requests_take_turns_between_the_addresses(tmp_path: Path) -> None:
     with server(lambda connection: connection.sendall(OK)) as port:
         prober = Prober(Load(("127.0.0.1", "127.0.0.2"), port, rate_per_s=100.0, timeout_s=0.2), recorder, CLOCK)
         prober.start(stop)
-        wait_for(lambda: len(recorder.history()) >= 10, what="requests", deadline_s=5.0, clock=CLOCK, every_s=0.01)
+        wait_for(lambda: len(recorder.history()) >= 10, what="requests", deadline_s=30.0, clock=CLOCK, every_s=0.01)
         stop.set()
         prober.join()
     probes = [record for _, record in recorder.history().of(Probed)]
