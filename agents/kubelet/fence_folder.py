@@ -3,12 +3,12 @@
 confirmed        when the last successful renewal was sent, seconds of CLOCK_BOOTTIME
 guard            when the guard last looked
 pods/<uid>       a fenced pod, there before its first container
+relied/<uid>     the control plane may release it because we stop it (mode `self`); the watchdog is for these alone
 sealed/<uid>     it was stopped; no container of it may live until the kubelet has asked the API about it again
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class FenceFolder:
 
     def __init__(self, root: str | Path = DEFAULT) -> None:
         self._root = Path(root)
-        for name in ("pods", "sealed"):
+        for name in ("pods", "relied", "sealed"):
             (self._root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def confirm(self, sent_s: float) -> None:
@@ -43,6 +43,10 @@ class FenceFolder:
         """The uids of the fenced pods."""
         return frozenset(os.listdir(self._root / "pods"))
 
+    def relied(self) -> frozenset[str]:
+        """The uids of those that are released because this node stops them."""
+        return frozenset(os.listdir(self._root / "relied"))
+
     def sealed(self) -> frozenset[str]:
         """The uids of the stopped ones."""
         return frozenset(os.listdir(self._root / "sealed"))
@@ -51,20 +55,22 @@ class FenceFolder:
         """A pod is fenced from now on."""
         (self._root / "pods" / uid).touch(mode=0o600)
 
+    def rely(self, uid: str) -> None:
+        """From now on somebody may rely on its being stopped."""
+        (self._root / "relied" / uid).touch(mode=0o600)
+
     def seal(self, uid: str) -> None:
         """It was stopped."""
         (self._root / "sealed" / uid).touch(mode=0o600)
 
     def unseal(self, uid: str) -> None:
         """It may run again."""
-        with contextlib.suppress(FileNotFoundError):
-            (self._root / "sealed" / uid).unlink()
+        (self._root / "sealed" / uid).unlink(missing_ok=True)
 
     def forget(self, uid: str) -> None:
         """Nothing is left of it."""
-        self.unseal(uid)
-        with contextlib.suppress(FileNotFoundError):
-            (self._root / "pods" / uid).unlink()
+        for name in ("sealed", "relied", "pods"):
+            (self._root / name / uid).unlink(missing_ok=True)
 
     def _write(self, name: str, value_s: float) -> None:
         fresh = self._root / f".{name}"

@@ -1,8 +1,9 @@
 """`python3 -m agents.kubelet.guard`: stops this node's fenced pods when its kubelet does not renew the Lease in time.
 
 A process of its own, with its own systemd unit, that asks nobody: a frozen kubelet and a hung container runtime do not
-hold it up. Behind it, where the machine has one, stands the kernel's watchdog: it is put off only while the fenced pods
-are dead or still have time, so a guard that dies or cannot kill ends in a reset.
+hold it up. Behind it, where the machine has one, stands the kernel's watchdog, for pods of the mode `self` alone: it is
+put off only while these are dead or still have time, so a guard that dies or cannot kill ends in a reset. Pods of the
+mode `power` are not worth that: nobody relies on their being stopped, and a slow machine would be lost with them.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ class Guard:
         wait_s = self._enforcer.step().wake_after_s
         seen = self._enforcer.look()
         folder.watch(seen.now_s)
-        if not seen.pods:
+        relied = folder.relied()
+        if not relied:
             self._watchdog.disarm()
         elif self._watchdog.arm():
-            if may_pet(seen, bounds, alive=self._enforcer.alive(seen.pods)):
+            if may_pet(seen, bounds, alive=self._enforcer.alive(relied)):
                 self._watchdog.pet()
             wait_s = min(wait_s, (bounds.dead_by_s - bounds.kill_after_s) / 2)  # it must not fire before our own kill
         return wait_s

@@ -123,13 +123,12 @@ class SelfFencing:
     def follow(self, pods: Mapping[str, Pod], annotations: Mapping[str, str]) -> None:
         """See `Fencing`. A pod that was fenced once stays it: others may rely on the promise."""
         registered = self._folder.pods()
-        wanted = {
-            uid: pod
-            for uid, pod in pods.items()
-            if uid in registered or mode_of(pod.metadata, annotations, self._means.default) in ("power", "self")
-        }
+        modes = {uid: mode_of(pod.metadata, annotations, self._means.default) for uid, pod in pods.items()}
+        wanted = {uid: pod for uid, pod in pods.items() if uid in registered or modes[uid] in ("power", "self")}
         for uid in wanted.keys() - registered:
             self._folder.register(uid)
+        for uid in {uid for uid in wanted if modes[uid] == "self"} - self._folder.relied():
+            self._folder.rely(uid)
         for uid in registered - wanted.keys():
             self._folder.forget(uid)
         with self._lock:

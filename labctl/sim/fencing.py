@@ -45,6 +45,10 @@ class SimFolder(FenceFolder):
         """See `FenceFolder`."""
         return frozenset(self._machine.run.fenced)
 
+    def relied(self) -> frozenset[str]:
+        """See `FenceFolder`."""
+        return frozenset(self._machine.run.relied)
+
     def sealed(self) -> frozenset[str]:
         """See `FenceFolder`."""
         return frozenset(self._machine.run.sealed)
@@ -52,6 +56,10 @@ class SimFolder(FenceFolder):
     def register(self, uid: str) -> None:
         """See `FenceFolder`."""
         self._machine.run.fenced.add(uid)
+
+    def rely(self, uid: str) -> None:
+        """See `FenceFolder`."""
+        self._machine.run.relied.add(uid)
 
     def seal(self, uid: str) -> None:
         """See `FenceFolder`."""
@@ -63,8 +71,8 @@ class SimFolder(FenceFolder):
 
     def forget(self, uid: str) -> None:
         """See `FenceFolder`."""
-        self._machine.run.sealed.discard(uid)
-        self._machine.run.fenced.discard(uid)
+        for uids in (self._machine.run.sealed, self._machine.run.relied, self._machine.run.fenced):
+            uids.discard(uid)
 
 
 class SimCgroups(Cgroups):

@@ -36,6 +36,7 @@ class RunFiles:
     confirmed_s: float | None = None
     watched_s: float | None = None
     fenced: set[str] = field(default_factory=set)
+    relied: set[str] = field(default_factory=set)
     sealed: set[str] = field(default_factory=set)
 
 

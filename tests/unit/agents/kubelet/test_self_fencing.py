@@ -20,7 +20,7 @@ from agents.kubelet.self_fencing import Means, SelfFencing
 from agents.kubelet.views import Pod
 from agents.kubelet.watchdog import Watchdog
 from labctl.kube.errors import Forbidden, NotFound
-from labctl.kube.fencing import ANNOTATION, DRIFT, PROMISE, Bounds, mode_of, promised
+from labctl.kube.fencing import ANNOTATION, DRIFT, PROMISE, Bounds, Mode, mode_of, promised
 from labctl.kube.meta import ObjectMeta, OwnerReference
 from labctl.kube.resources import LEASES, PODS
 from labctl.kube.timing import FAST, KUBERNETES, PROFILES
@@ -53,8 +53,8 @@ class FakeCgroups(Cgroups):
 class Node:
     """A kubelet's fencing with fake control groups, a clock of its own and an API; the guard can look too."""
 
-    def __init__(self, root: Path, *pods: str) -> None:
-        self.now_s = 1_000.0
+    def __init__(self, root: Path, *pods: str, mode: Mode = "power") -> None:
+        self.now_s, self.mode = 1_000.0, mode
         self.api, self.recorder, self.cgroups = FakeApi(), QuietRecorder(), FakeCgroups()
         self.enforcer = Enforcer(FenceFolder(root / "fencing"), self.cgroups, BOUNDS, lambda: self.now_s)
         self.folder = self.enforcer.folder
@@ -68,7 +68,7 @@ class Node:
 
     def restart(self) -> None:
         """The kubelet starts anew."""
-        self.kubelet = SelfFencing(Means(self.enforcer, self.api, self.recorder, "power"))
+        self.kubelet = SelfFencing(Means(self.enforcer, self.api, self.recorder, self.mode))
         self.kubelet.follow(self.pods, {})
 
     def renew(self) -> None:
@@ -516,19 +516,38 @@ def patrol(node: Node, dog: Dog, until_s: float) -> float:
 
 
 def test_pods_that_cannot_be_killed_end_with_a_reset_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = Node(tmp_path, "a")
+    node = Node(tmp_path, "a", mode="self")
     monkeypatch.setattr(node.cgroups, "kill", lambda path: 0)
     assert patrol(node, Dog(node), 1_010.0) <= 1_000.0 + BOUNDS.dead_by_s + PATROL_S
 
 
 def test_a_silence_that_the_pods_did_not_survive_resets_nothing(tmp_path: Path) -> None:
-    node = Node(tmp_path, "a")
+    node = Node(tmp_path, "a", mode="self")
     assert patrol(node, Dog(node), 1_060.0) == float("inf")
     assert not node.cgroups.running
 
 
-def test_the_watchdog_is_armed_only_while_there_is_a_fenced_pod(tmp_path: Path) -> None:
-    node = Node(tmp_path, "a")
+def test_a_machine_is_not_reset_for_pods_that_nobody_relies_on_it_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `power` the machine is seen off before the name is free; one that is only slow comes back with its pods."""
+    node = Node(tmp_path, "a", mode="power")
+    monkeypatch.setattr(node.cgroups, "kill", lambda path: 0)
+    assert patrol(node, Dog(node), 1_010.0) == float("inf")
+
+
+def test_once_relied_on_a_pod_stays_so_while_it_is_here(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a", mode="power")
+    assert node.folder.relied() == set()
+    node.kubelet.follow(node.pods, {ANNOTATION: "self"})
+    node.kubelet.follow(node.pods, {})
+    assert node.folder.relied() == {"a"}
+    node.kubelet.follow({}, {})
+    assert node.folder.relied() == set()
+
+
+def test_the_watchdog_is_armed_only_while_there_is_a_pod_to_stop(tmp_path: Path) -> None:
+    node = Node(tmp_path, "a", mode="self")
     dog = Dog(node)
     Guard(node.enforcer, dog).step()
     assert dog.is_armed
