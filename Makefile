@@ -4,6 +4,9 @@ PROVIDER ?= vagrant
 NAME ?= lab
 ARGS ?=
 
+# Tests that may run beside each other do, one worker a processor: see tests/conftest.py.
+SPREAD := -n logical --no-loadscope-reorder
+
 VENV := .venv
 BIN := $(VENV)/bin
 LABCTL := $(BIN)/labctl
@@ -33,10 +36,10 @@ demo: $(VENV)/.installed ## set up, bring a lab up, cut a worker's power, show t
 	$(LABCTL) drill run --name $(NAME) worker-power-loss
 
 test: $(VENV)/.dev $(VENV)/.tools ## set up and run every test, on real etcd, containerd, containers and machines
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(SPREAD) $(ARGS)
 
 unit: $(VENV)/.dev ## the tests that finish in seconds
-	$(BIN)/pytest -q tests/unit tests/golden $(ARGS)
+	$(BIN)/pytest $(SPREAD) -q tests/unit tests/golden $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the layer rules, ansible-lint
 	$(BIN)/ruff format --check .

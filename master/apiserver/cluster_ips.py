@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from labctl.kube.resources import SERVICES
 from labctl.runtime import chance
 from labctl.runtime.clock import Clock, rfc3339
-from master.apiserver import problems
+from master.apiserver import bands, problems
 from master.apiserver.registry import Kind
 from master.apiserver.taken import Taken
 
@@ -67,11 +68,11 @@ class ClusterIps:
             raise problems.rejected(SERVICES, name, [problems.invalid("spec.clusterIPs", [wanted], why)])
 
     def _free(self, document: Document, taken: Taken) -> str:
-        size = self._network.num_addresses
+        size = max(1, self._network.num_addresses - 3)  # neither the network, nor `kubernetes`, nor the last
         start = int.from_bytes(hashlib.sha256(document["metadata"]["uid"].encode()).digest()[:8], "big")
-        for step in range(min(size, _TRIES)):
-            place = 2 + (start + step) % max(1, size - 3)  # neither the network, nor `kubernetes`, nor the last
-            address = str(self._network[place])
+        places = bands.upper_first(size, bands.lower(size, part=16, most=256), start)
+        for place in itertools.islice(places, _TRIES):
+            address = str(self._network[2 + place])
             if taken.take(self.key(address), self._address(address, document)):
                 return address
         name = document["metadata"]["name"]

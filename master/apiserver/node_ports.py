@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from labctl.kube.resources import SERVICES
-from master.apiserver import problems
+from master.apiserver import bands, problems
 from master.apiserver.taken import Taken
 
 Document = dict[str, Any]
@@ -55,8 +55,9 @@ class NodePorts:
     def _free(self, document: Document, at: int, taken: Taken) -> int:
         seed = f"{document['metadata']['uid']}/{at}".encode()
         start = int.from_bytes(hashlib.sha256(seed).digest()[:8], "big")
-        for step in range(len(self._ports)):
-            port = self._ports[(start + step) % len(self._ports)]
+        size = len(self._ports)
+        for place in bands.upper_first(size, bands.lower(size, part=32, most=128), start):
+            port = self._ports[place]
             if taken.take(key(port), _owner(document)):
                 return port
         name = document["metadata"]["name"]

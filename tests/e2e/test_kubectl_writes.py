@@ -42,7 +42,7 @@ priorityclass.scheduling.k8s.io/@                priorityclass @ --value=7 --pre
 ingress.networking.k8s.io/x                      ingress x --class=c '--rule=h/p*=s:80,tls=t'
 service/x                                        service clusterip x --tcp=80:8080
 service/x                                        service clusterip x --clusterip=None
-service/x                                        service nodeport x --tcp=80 --node-port=31987
+service/x                                        service nodeport x --tcp=80 --node-port=30007
 service/x                                        service loadbalancer x --tcp=80
 service/x                                        service externalname x --external-name=example.com
 """
