@@ -98,12 +98,15 @@ class Cgroups:
                 break
         return len(there)
 
-    def remove(self, path: str) -> None:
-        """Remove a cgroup and those below from every hierarchy; what has processes, or is gone, is left alone."""
+    def remove(self, path: str) -> bool:
+        """Remove a cgroup and those below from every hierarchy; False where some are left, as they have processes."""
+        left = False
         for folder in self._everywhere(path):
             for below, _, _ in os.walk(folder, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(below)
+            left |= folder.exists()
+        return not left
 
     def _everywhere(self, path: str) -> Iterator[Path]:
         if self.unified:

@@ -86,9 +86,11 @@ class NerdctlRuntime:
         return self.network.make(pod, host_network=host_network, host_ports=host_ports)
 
     def remove_sandbox(self, pod: PodRef) -> None:
-        """See `ContainerRuntime`."""
+        """See `ContainerRuntime`. The network's record goes last: by it whoever is killed on the way finds the rest."""
+        path = cli.pod_cgroup(self.settings, pod.uid)
+        if not self.cgroups.remove(path):
+            raise RuntimeFailure(f"the control group {path} still has processes", reason="KillPodSandboxError")
         self.network.remove(pod)
-        self.cgroups.remove(cli.pod_cgroup(self.settings, pod.uid))
 
     # -- containers
 
