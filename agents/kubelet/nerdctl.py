@@ -89,6 +89,7 @@ class NerdctlRuntime:
         """See `ContainerRuntime`. The network's record goes last: by it whoever is killed on the way finds the rest."""
         path = cli.pod_cgroup(self.settings, pod.uid)
         if not self.cgroups.remove(path):
+            self._census.doubt()  # whose are they, if not of a container that is not known yet?
             raise RuntimeFailure(f"the control group {path} still has processes", reason="KillPodSandboxError")
         self.network.remove(pod)
 
