@@ -26,6 +26,7 @@ import pytest
 
 from labctl.kube.errors import Document
 from labctl.kube.resources import NODES, PODS
+from labctl.runtime.errors import DeadlineExceeded
 from labctl.runtime.loop import wait_for
 from tests.contract.runtime.node import IMAGE
 from tests.e2e import clients
@@ -199,10 +200,19 @@ class Terminal:
             self.said = after if found else before
             return bool(found)
 
-        wait_for(seen, what=f"{text!r} in what the terminal shows", deadline_s=20, clock=CLOCK, every_s=0.02)
+        with contextlib.suppress(DeadlineExceeded):  # what it shows says more
+            wait_for(seen, what=text, deadline_s=20, clock=CLOCK, every_s=0.02)
+            return
+        raise AssertionError(f"no {text!r} in what the terminal shows: {self.said!r}")
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
+
+    def expect_size(self, rows: int, columns: int) -> None:
+        """A size travels beside the input, so what is typed first may come first: the shell itself waits for it."""
+        size = f"{rows} {columns}"
+        self.type(f'while [ "$(stty size)" != "{size}" ]; do sleep 0.1; done; echo no\'\'w $(stty size)\n')
+        self.expect(f"now {size}")
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -223,12 +233,11 @@ def test_a_shell_in_a_terminal_has_its_size_and_hears_of_a_new_one(kubectl: Tool
     words = kubectl.argv("exec", "-it", "ticks", "-c", "main", "--", "sh")
     terminal = Terminal(words, kubectl.worker.folder)
     terminal.expect("# ")
-    terminal.type("stty size; echo $TERM\n")
-    terminal.expect("30 90")
+    terminal.expect_size(30, 90)
+    terminal.type("echo $TERM\n")
     terminal.expect("xterm")
     terminal.resize(41, 101)
-    terminal.type('while [ "$(stty size)" != "41 101" ]; do sleep 0.1; done; echo now $(stty size)\n')
-    terminal.expect("now 41 101")
+    terminal.expect_size(41, 101)
     terminal.type("echo be''gun; sleep 1000\n")
     terminal.expect("begun")
     terminal.type("\x03")  # as typed: it reaches what runs in the container, not kubectl
@@ -269,8 +278,7 @@ def test_a_pod_is_run_with_a_terminal_of_its_own(kubectl: Tool) -> None:
     name = f"shell-{kubectl.binary.parent.name.replace('.', '-')}"
     terminal = Terminal(kubectl.argv("run", name, "-it", "--rm", *_RUN, "--", "sh"), kubectl.worker.folder)
     terminal.expect("try pressing enter")
-    terminal.type("echo ro''ws $(stty size)\n")
-    terminal.expect("rows 30 90")
+    terminal.expect_size(30, 90)
     terminal.type("exit 3\n")
     assert terminal.exit_code() == 3
 
