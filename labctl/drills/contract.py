@@ -17,7 +17,7 @@ REACTION_S = 1.0  # watch, decide, write, watch: everything between two timers, 
 START_S = 5.0  # sig-scalability slos/pod_startup_latency.md: 99% of pods start within 5 s, images present
 REQUEST_S = 1.0  # a request that nobody answers is given up after this long
 FENCE_S = 2.0  # a machine is powered off by its provider and seen off
-RECONNECT_S = 5.0  # labctl/kube: a try to connect takes 3 s where nobody answers, and the next begins 2 s later at most
+RECONNECT_S = 3.0  # labctl/kube: a try to connect takes so long where nobody answers, and the next comes at once
 TOLERANCE_S = 0.25  # two events that we received this close together may have happened in the other order
 
 
